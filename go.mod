@@ -1,0 +1,3 @@
+module hotlap
+
+go 1.25.0
