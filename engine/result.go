@@ -81,6 +81,8 @@ type Result struct {
 	Request *Request
 	Response
 	Err *Error // nil if the response is complete
+
+	call *call // whose part this is
 }
 
 // Clone returns a copy of the response that shares no memory with the engine.

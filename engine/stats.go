@@ -1,6 +1,9 @@
 package engine
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Stats counts what a run, or an engine, has done so far. Every request is
 // counted once, in Responses or in Errors (a request whose head arrived and
@@ -25,4 +28,76 @@ func (s *Stats) Failed() int64 {
 		n += e
 	}
 	return n
+}
+
+// tally counts on a loop, plainly; flush adds it to what others read.
+type tally struct {
+	responses, retries, replays, bytes int64
+	status                             [6]int64
+	errors                             [NumKinds]int64
+	failed                             bool
+}
+
+func (t *tally) count(r *Result) {
+	t.bytes += r.Bytes
+	if r.Err != nil {
+		t.errors[r.Err.Kind]++
+		t.failed = true
+		return
+	}
+	t.responses++
+	if class := uint(r.Status / 100); class < 6 {
+		t.status[class]++
+	}
+}
+
+// counters are read while they are written.
+type counters struct {
+	requests, responses, retries, replays, bytes atomic.Int64
+	status                                       [6]atomic.Int64
+	errors                                       [NumKinds]atomic.Int64
+}
+
+func (t *tally) flush(c *counters) {
+	move := func(to *atomic.Int64, from *int64) {
+		if *from != 0 {
+			to.Add(*from)
+			*from = 0
+		}
+	}
+	move(&c.responses, &t.responses)
+	move(&c.bytes, &t.bytes)
+	move(&c.retries, &t.retries)
+	move(&c.replays, &t.replays)
+	for i := range t.status {
+		move(&c.status[i], &t.status[i])
+	}
+	if t.failed {
+		t.failed = false
+		for i := range t.errors {
+			move(&c.errors[i], &t.errors[i])
+		}
+	}
+}
+
+// addTo adds what was counted to s.
+func (c *counters) addTo(s *Stats) {
+	var ended int64
+	for i := range c.errors {
+		n := c.errors[i].Load()
+		s.Errors[i] += n
+		ended += n
+	}
+	for i := range c.status {
+		s.Status[i] += c.status[i].Load()
+	}
+	responses := c.responses.Load()
+	ended += responses
+	requests := c.requests.Load() // last: never fewer than have ended
+	s.Responses += responses
+	s.Requests += requests
+	s.InFlight += requests - ended
+	s.Retries += c.retries.Load()
+	s.Replays += c.replays.Load()
+	s.BytesIn += c.bytes.Load()
 }

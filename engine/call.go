@@ -1,0 +1,148 @@
+package engine
+
+import "time"
+
+// A call is one request on its way through the engine: the request, what is
+// sent for it, where it is, and the Result it will end in. Calls are reused,
+// with their buffers; there are never more than the run's credits.
+//
+// Owner: whoever holds it. It passes from the feeder to a loop, to the sink's
+// goroutine and back, by message.
+type call struct {
+	Result
+	part *part // the run it belongs to, on the loop it belongs to
+	p    *prepared
+	own  prepared // p, unless the request was prepared by the caller
+	done chan struct{}
+
+	state callState
+	conn  *conn // in callSent and callDialing
+
+	seq        uint64 // order of admission on the loop
+	prev, next *call  // in its queue
+	up, down   *call  // in part.calls
+
+	// Instants, in nanoseconds since the engine's base; 0 is "not yet".
+	accepted int64 // taken from the source
+	waiting  int64 // since when nothing is being done for it
+	written  int64 // the write that took its last byte
+	first    int64 // first byte of its response
+	deadline int64 // of the request itself; 0 is none
+	retryAt  int64 // end of the back-off
+	timer    timer // runs both
+
+	queued, connect int64 // durations so far: see Times
+
+	solo  bool // must be alone on a connection
+	moved bool // was replayed free of charge after a kept connection died silently
+	ghost bool // its Result has been delivered; it only holds a place in a pipeline
+	small []byte
+}
+
+// callState says where a call is.
+//
+//	callFree -> callQueued -> callDialing -> callSent -> callFree
+//	               ^  \----------------------/  |
+//	               +------- callBackoff <-------+
+type callState uint8
+
+const (
+	callFree    callState = iota // in no loop: with the feeder, the sink, or unused
+	callPaced                    // in the loop's backlog, waiting for its turn under Config.Rate
+	callQueued                   // in its origin's queue
+	callDialing                  // waiting for the connection that is being made for it
+	callSent                     // in a connection's pipeline, written or about to be
+	callBackoff                  // waiting to be tried again
+)
+
+// reset makes the call ready for another request, keeping its buffers.
+func (k *call) reset(now int64) {
+	small, own, part := k.small[:0], k.own, k.part
+	head := k.head[:0]
+	*k = call{small: small, own: own, part: part, accepted: now, waiting: now}
+	k.head = head
+	k.call = k
+	k.timer.owner = k
+}
+
+// takeQueueTime ends a wait that began at k.waiting.
+func (k *call) takeQueueTime(now int64) {
+	k.queued += now - k.waiting
+	k.waiting = now
+}
+
+// size is how many bytes go on the wire.
+func (k *call) size() int { return len(k.p.wire) + len(k.p.body) }
+
+// chunk returns what follows the first off bytes of the request, as far as it
+// is contiguous.
+func (k *call) chunk(off int) []byte {
+	if off < len(k.p.wire) {
+		return k.p.wire[off:]
+	}
+	return k.p.body[off-len(k.p.wire):]
+}
+
+// complete fills in what the Result says about time. headAt is when the call
+// became the first in line on its connection.
+func (k *call) complete(e *Engine, now, headAt int64) {
+	k.Start = e.wall.Add(time.Duration(k.accepted))
+	t := &k.Time
+	t.Total = time.Duration(now - k.accepted)
+	t.Queued = time.Duration(k.queued)
+	t.Connect = time.Duration(k.connect)
+	t.TTFB = 0
+	if k.first != 0 {
+		from := max(k.written, headAt)
+		t.TTFB = time.Duration(max(k.first-from, 0))
+	}
+}
+
+// callQueue is a FIFO of calls that can also lose any of them.
+type callQueue struct {
+	front, back *call
+	n           int
+}
+
+func (q *callQueue) pushBack(k *call) {
+	k.prev, k.next = q.back, nil
+	if q.back != nil {
+		q.back.next = k
+	} else {
+		q.front = k
+	}
+	q.back = k
+	q.n++
+}
+
+func (q *callQueue) pushFront(k *call) {
+	k.prev, k.next = nil, q.front
+	if q.front != nil {
+		q.front.prev = k
+	} else {
+		q.back = k
+	}
+	q.front = k
+	q.n++
+}
+
+func (q *callQueue) remove(k *call) {
+	if k.prev != nil {
+		k.prev.next = k.next
+	} else {
+		q.front = k.next
+	}
+	if k.next != nil {
+		k.next.prev = k.prev
+	} else {
+		q.back = k.prev
+	}
+	k.prev, k.next = nil, nil
+	q.n--
+}
+
+func (q *callQueue) popFront() *call {
+	k := q.front
+	q.remove(k)
+	return k
+}

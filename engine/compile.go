@@ -1,0 +1,361 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"hotlap/httpcodec"
+)
+
+// Version is sent in the default User-Agent.
+const Version = "0.1.0"
+
+// prepared is a request made ready to send: checked, and as bytes. It is made
+// off the loop, so that the loop only copies.
+type prepared struct {
+	key        string // of the origin: scheme://host[:port], the default port left out
+	host       string // without brackets
+	port       uint16
+	wire       []byte // the head
+	body       []byte
+	fields     []Field // scratch
+	head       bool    // HEAD: its response has no body
+	idempotent bool    // RFC 9110 section 9.2.2
+	closes     bool    // it says Connection: close
+}
+
+// compile checks r and makes p of it, reusing p's memory.
+func (e *Engine) compile(r *Request, p *prepared) *Error {
+	if r.Err != nil {
+		return &Error{Kind: InvalidRequest, Phase: PhaseQueue, Message: r.Err.Error(), Err: r.Err}
+	}
+	u, err := splitURL(r.URL)
+	if err != nil {
+		return err
+	}
+	method := r.Method
+	if method == "" {
+		method = "GET"
+	}
+	*p = prepared{
+		key: u.key, host: u.host, port: u.port, body: r.Body, wire: p.wire[:0], fields: p.fields[:0],
+		head: method == "HEAD", idempotent: idempotent(method),
+	}
+	if method == "CONNECT" {
+		return invalid("method CONNECT makes a tunnel, not a request")
+	}
+	fields := e.defaults
+	if len(r.Header) > 0 || len(r.Omit) > 0 {
+		p.fields = mergeFields(p.fields, e.defaults, r.Header, r.Omit)
+		fields = p.fields
+	}
+	host, fields, err := p.readFields(u.authority, fields)
+	if err != nil {
+		return err
+	}
+	wire, cerr := httpcodec.AppendRequest(p.wire, method, u.target, host, fields, contentLength(method, r.Body))
+	if cerr != nil {
+		return &Error{Kind: InvalidRequest, Phase: PhaseQueue, Message: cerr.Error(), Err: cerr}
+	}
+	p.wire = wire
+	return nil
+}
+
+func invalid(format string, args ...any) *Error {
+	return &Error{Kind: InvalidRequest, Phase: PhaseQueue, Message: fmt.Sprintf(format, args...)}
+}
+
+func unsupported(format string, args ...any) *Error {
+	return &Error{Kind: Unsupported, Phase: PhaseQueue, Message: fmt.Sprintf(format, args...)}
+}
+
+// idempotent says whether a method may be sent twice (RFC 9110 section 9.2.2).
+func idempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+// contentLength is -1 where no Content-Length is to be sent. RFC 9110 section
+// 8.6: a method that anticipates content says 0 when there is none.
+func contentLength(method string, body []byte) int64 {
+	if body != nil {
+		return int64(len(body))
+	}
+	switch method {
+	case "POST", "PUT", "PATCH":
+		return 0
+	}
+	return -1
+}
+
+// mergeFields appends to dst the defaults that neither own nor omit names, then own.
+func mergeFields(dst, defaults, own []Field, omit []string) []Field {
+	for _, d := range defaults {
+		if !named(own, d.Name) && !listed(omit, d.Name) {
+			dst = append(dst, d)
+		}
+	}
+	return append(dst, own...)
+}
+
+func named(fields []Field, name string) bool {
+	for i := range fields {
+		if strings.EqualFold(fields[i].Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func listed(names []string, name string) bool {
+	for _, n := range names {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// readFields checks the fields that have a meaning for the engine, and takes
+// out those that it writes itself. The common request has none of them, and
+// then fields is returned as it is.
+func (p *prepared) readFields(authority string, fields []Field) (host string, _ []Field, _ *Error) {
+	host = authority
+	for i := 0; i < len(fields); i++ {
+		f := &fields[i]
+		drop := false
+		switch len(f.Name) {
+		case len("Host"):
+			if strings.EqualFold(f.Name, "Host") {
+				host, drop = f.Value, true
+			}
+		case len("Expect"):
+			if strings.EqualFold(f.Name, "Expect") {
+				return "", nil, unsupported("Expect: %s is not supported: send the request without it", f.Value)
+			}
+		case len("Upgrade"):
+			if strings.EqualFold(f.Name, "Upgrade") {
+				return "", nil, invalid("header Upgrade: hotlap speaks HTTP/1.1 only, leave it out")
+			}
+		case len("Connection"):
+			if strings.EqualFold(f.Name, "Connection") {
+				p.closes = p.closes || hasToken(f.Value, "close")
+			}
+		case len("Content-Length"):
+			if strings.EqualFold(f.Name, "Content-Length") {
+				if n, err := strconv.ParseUint(f.Value, 10, 63); err != nil || n != uint64(len(p.body)) {
+					return "", nil, invalid("header Content-Length is %q, the body has %d bytes: leave it out, it is added", f.Value, len(p.body))
+				}
+				drop = true
+			}
+		case len("Transfer-Encoding"):
+			if strings.EqualFold(f.Name, "Transfer-Encoding") {
+				return "", nil, invalid("header Transfer-Encoding: bodies are sent with Content-Length, leave it out")
+			}
+		}
+		if drop {
+			if len(p.fields) == 0 { // the engine's defaults: not ours to change
+				p.fields = append(p.fields, fields...)
+				fields = p.fields
+			}
+			fields = append(fields[:i], fields[i+1:]...)
+			i--
+		}
+	}
+	return host, fields, nil
+}
+
+func hasToken(list, token string) bool {
+	for t := range strings.SplitSeq(list, ",") {
+		if strings.EqualFold(strings.TrimSpace(t), token) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkFields checks fields that go with every request.
+func checkFields(fields []Field) error {
+	var errs []error
+	for _, f := range fields {
+		switch {
+		case !httpcodec.ValidToken(f.Name):
+			errs = append(errs, fmt.Errorf("engine: Header: %q is no field name", f.Name))
+		case !httpcodec.ValidFieldValue(f.Value):
+			errs = append(errs, fmt.Errorf("engine: Header: the value of %s has a control character", f.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// defaultFields is what goes with a request that says nothing else.
+func defaultFields(c *Config) []Field {
+	var fields []Field
+	for _, d := range []Field{{Name: "Accept", Value: "*/*"}, {Name: "User-Agent", Value: "hotlap/" + Version}} {
+		if !named(c.Header, d.Name) && !listed(c.Omit, d.Name) {
+			fields = append(fields, d)
+		}
+	}
+	return append(fields, c.Header...)
+}
+
+// splitTarget is a URL, taken apart.
+type splitTarget struct {
+	key, authority, host, target string
+	port                         uint16
+}
+
+// splitURL takes an absolute http URL apart. Only what must change is copied:
+// for a URL in its usual form the parts are substrings.
+func splitURL(raw string) (u splitTarget, _ *Error) {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return u, invalid("URL %s has no scheme: write http://...", quote(raw))
+	}
+	if scheme != "http" {
+		switch lower := strings.ToLower(scheme); lower {
+		case "http":
+			raw = lower + raw[len(scheme):]
+		case "https":
+			return u, unsupported("https is not supported by this version")
+		default:
+			return u, invalid("URL scheme %s is not http or https", quote(scheme))
+		}
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	u.authority = rest[:end]
+	if err := u.splitAuthority(); err != nil {
+		return u, err
+	}
+	const prefix = len("http://")
+	if u.authority == rest[:end] {
+		u.key = raw[:prefix+end]
+	} else {
+		u.key = "http://" + u.authority
+	}
+	var err *Error
+	u.target, err = requestTarget(rest[end:])
+	return u, err
+}
+
+// splitAuthority reads host and port out of u.authority, and leaves there what
+// goes into the Host field: lower case, without the default port.
+func (u *splitTarget) splitAuthority() *Error {
+	a := u.authority
+	if strings.IndexByte(a, '@') >= 0 {
+		return unsupported("user and password in a URL are not supported: use the header Authorization")
+	}
+	host, port := a, ""
+	if strings.HasPrefix(a, "[") {
+		end := strings.IndexByte(a, ']')
+		if end < 0 {
+			return invalid("host %s: ] is missing", quote(a))
+		}
+		host, port = a[1:end], a[end+1:]
+		if ip, err := netip.ParseAddr(host); err != nil || !ip.Is6() || ip.Zone() != "" {
+			return invalid("host [%s] is no IPv6 address", quote(host))
+		}
+	} else if i := strings.IndexByte(a, ':'); i >= 0 {
+		host, port = a[:i], a[i:]
+	}
+	u.port = 80
+	if port != "" && port != ":" {
+		n, err := strconv.ParseUint(port[1:], 10, 16)
+		if err != nil || n == 0 || port[0] != ':' {
+			return invalid("port %s is not 1 to 65535", quote(strings.TrimPrefix(port, ":")))
+		}
+		u.port = uint16(n)
+	}
+	if err := checkHost(host); err != nil {
+		return err
+	}
+	u.host = strings.ToLower(host)
+	if u.port == 80 && port != "" {
+		a = a[:len(a)-len(port)]
+	}
+	u.authority = strings.ToLower(a)
+	return nil
+}
+
+// checkHost refuses what can be no host name, so that nothing odd reaches the
+// resolver or the Host field.
+func checkHost(host string) *Error {
+	if host == "" {
+		return invalid("URL has no host")
+	}
+	if len(host) > 253 {
+		return invalid("host name of %d bytes: at most 253", len(host))
+	}
+	for i := 0; i < len(host); i++ {
+		switch b := host[i]; {
+		case b >= 0x80:
+			return unsupported("host %s: international names are not supported by this version, use the xn-- form", quote(host))
+		case b >= 'a' && b <= 'z', b >= '0' && b <= '9', b >= 'A' && b <= 'Z', b == '-', b == '.', b == '_', b == ':':
+		default:
+			return invalid("host %s has a character that no host name has", quote(host))
+		}
+	}
+	return nil
+}
+
+// requestTarget makes the request target of what follows the authority: the
+// fragment goes, an empty path is "/", bytes over 0x7f are percent-encoded,
+// controls and spaces are refused; all else stays byte for byte.
+func requestTarget(s string) (string, *Error) {
+	encode := 0
+	for i := 0; i < len(s); i++ {
+		b := s[i]
+		if b <= ' ' || b == 0x7f {
+			return "", invalid("URL has the character %q at offset %d of its path: percent-encode it", b, i)
+		}
+		if b == '#' {
+			s = s[:i]
+			break
+		}
+		if b >= 0x80 {
+			encode++
+		}
+	}
+	if encode == 0 {
+		if s != "" && s[0] == '/' {
+			return s, nil
+		}
+		return "/" + s, nil
+	}
+	return percentEncode(s, encode), nil
+}
+
+func percentEncode(s string, extra int) string {
+	const hex = "0123456789ABCDEF"
+	t := make([]byte, 0, len(s)+2*extra+1)
+	if s[0] != '/' {
+		t = append(t, '/')
+	}
+	for i := 0; i < len(s); i++ {
+		if b := s[i]; b >= 0x80 {
+			t = append(t, '%', hex[b>>4], hex[b&15])
+		} else {
+			t = append(t, b)
+		}
+	}
+	return string(t)
+}
+
+// quote shows a piece of input, shortened, with nothing in it that could
+// disturb a terminal.
+func quote(s string) string {
+	const most = 80
+	if len(s) > most {
+		return strconv.QuoteToASCII(s[:most]) + "..."
+	}
+	return strconv.QuoteToASCII(s)
+}

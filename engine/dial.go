@@ -1,0 +1,192 @@
+package engine
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// dialing is what a connection knows while it is being made: for which call,
+// and which addresses are left to try.
+type dialing struct {
+	pinned    *call // its first call; nil if that was abandoned meanwhile
+	startedAt int64
+	addrs     []netip.Addr
+	tried     int
+	dialErr   error // of the last address
+}
+
+// dial begins a connection for k. A name's addresses are tried in turn within
+// this one attempt.
+func (o *origin) dial(now int64, k *call) {
+	c := o.l.newConn(o)
+	k.takeQueueTime(now)
+	k.Attempts++
+	k.state, k.conn = callDialing, c
+	c.pinned, c.startedAt = k, now
+	c.deadline = now + int64(min(o.l.e.cfg.ConnectTimeout, o.l.e.cfg.Timeout))
+	c.arm()
+	addrs, err, known := o.l.e.names.lookup(o.host, func(addrs []netip.Addr, err error) {
+		c.l.post(func(now int64) { c.resolved(now, addrs, err) })
+	})
+	if known {
+		c.resolved(now, addrs, err)
+	}
+}
+
+// resolved takes the resolver's answer.
+func (c *conn) resolved(now int64, addrs []netip.Addr, err error) {
+	if c.state != connResolving {
+		return // timed out meanwhile
+	}
+	if err != nil {
+		c.dialFailed(now, cause{kind: DNS, err: err, message: fmt.Sprintf("host %s: %v", c.o.host, err)})
+		return
+	}
+	c.addrs = addrs
+	c.tryNext(now)
+}
+
+// tryNext begins to connect to the next address. Each gets an equal share of
+// the time that is left, so that one that does not answer leaves some for the
+// others.
+func (c *conn) tryNext(now int64) {
+	by := c.startedAt + int64(min(c.l.e.cfg.ConnectTimeout, c.l.e.cfg.Timeout))
+	for c.tried < len(c.addrs) {
+		left := len(c.addrs) - c.tried
+		c.remote = netip.AddrPortFrom(c.addrs[c.tried], c.o.port)
+		c.tried++
+		if c.dialErr = c.l.net.connect(c, c.remote); c.dialErr == nil {
+			c.state = connConnecting
+			c.deadline = now + (by-now)/int64(left)
+			c.arm()
+			return
+		}
+	}
+	c.dialFailed(now, cause{kind: Connect, err: c.dialErr, message: c.dialMessage()})
+}
+
+func (c *conn) dialMessage() string {
+	msg := "connect to " + c.remote.String() + ": " + c.dialErr.Error()
+	if len(c.addrs) > 1 {
+		msg += fmt.Sprintf(" (the last of %d addresses of %s)", len(c.addrs), c.o.host)
+	}
+	switch c.dialErr {
+	case unix.EMFILE:
+		msg += "; raise the limit with ulimit -n, or use fewer connections"
+	case unix.EADDRNOTAVAIL:
+		msg += "; no local port is left: keep connections alive or widen net.ipv4.ip_local_port_range"
+	}
+	return msg
+}
+
+// connectDone is called when the connect(2) that was under way has ended.
+func (c *conn) connectDone(now int64) {
+	if err := c.l.net.connectError(c); err != nil {
+		c.dialErr = err
+		c.l.releaseSocket(c)
+		c.tryNext(now)
+		return
+	}
+	c.opened(now)
+}
+
+// opened begins the life of a connection: with its pinned call alone if the
+// origin has earned no depth yet.
+func (c *conn) opened(now int64) {
+	c.state = connOpen
+	c.lastWrite, c.in.last, c.headAt = now, now, now
+	c.bound = c.o.depth.bound()
+	c.l.e.connects.Add(1)
+	if k := c.pinned; k != nil {
+		c.pinned = nil
+		k.connect = now - c.startedAt
+		c.admit(k, now)
+	}
+	c.turn(now)
+}
+
+// dialTimedOut is called when the time for the current address is over.
+func (c *conn) dialTimedOut(now int64) {
+	limit := min(c.l.e.cfg.ConnectTimeout, c.l.e.cfg.Timeout)
+	if c.state == connResolving {
+		c.dialFailed(now, cause{kind: DNS, message: fmt.Sprintf("host %s: the resolver gave no answer within %s", c.o.host, limit)})
+	} else {
+		c.l.releaseSocket(c)
+		if c.tried < len(c.addrs) {
+			c.dialErr = os.ErrDeadlineExceeded
+			c.tryNext(now)
+		} else {
+			addr := net.JoinHostPort(c.o.host, strconv.Itoa(int(c.o.port)))
+			c.dialFailed(now, cause{kind: Timeout, message: fmt.Sprintf("connect to %s: no answer within %s", addr, limit)})
+		}
+	}
+	c.l.after(now)
+}
+
+// dialFailed ends a connection that never was, and the attempt of its call.
+func (c *conn) dialFailed(now int64, w cause) {
+	phase := PhaseConnect
+	if w.kind == DNS {
+		phase = PhaseDNS
+	}
+	k := c.pinned
+	c.pinned = nil
+	remote := c.remote
+	c.close(now, w)
+	if k == nil {
+		return
+	}
+	k.conn, k.Remote = nil, remote
+	k.connect = now - c.startedAt
+	v := decide(outcome{
+		kind: w.kind, idempotent: k.p.idempotent, fault: true,
+		attempts: k.Attempts, retries: c.l.e.cfg.Retries,
+	})
+	if v == retry {
+		c.l.again(k, now, v, nil)
+		return
+	}
+	k.Err = &Error{Kind: w.kind, Phase: phase, Message: w.message, Err: w.err}
+	c.l.finish(k, now)
+}
+
+// socket is a raw non-blocking TCP socket: the plain transport.
+type socket struct{ fd int }
+
+func (s *socket) read(b []byte) (int, error)  { return unix.Read(s.fd, b) }
+func (s *socket) write(b []byte) (int, error) { return unix.Write(s.fd, b) }
+
+// network is what the connections of a loop need of the kernel besides reading
+// and writing. Tests script it.
+type network interface {
+	connect(c *conn, to netip.AddrPort) error // begins; the outcome is an event
+	connectError(c *conn) error               // SO_ERROR of a connect that ended
+	release(c *conn)                          // gives up the socket
+	wakeAt(at int64)                          // has onTimer called then
+}
+
+// openSocket begins to connect. Completion, and failure, is an EPOLLOUT event.
+func openSocket(to netip.AddrPort) (fd int, err error) {
+	family := unix.AF_INET6
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	if to.Addr().Is4() {
+		family = unix.AF_INET
+		sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	// Requests leave when they are written: the engine batches them itself.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if err = unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}

@@ -1,0 +1,382 @@
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	gnet "github.com/panjf2000/gnet/v2/pkg/errors"
+	"github.com/panjf2000/gnet/v2/pkg/netpoll"
+	"github.com/panjf2000/gnet/v2/pkg/queue"
+	"golang.org/x/sys/unix"
+
+	"hotlap/httpcodec"
+)
+
+// A loop is one event loop: a poller, the connections it watches, their
+// origins and timers. Everything in it but the mailbox belongs to its
+// goroutine; others reach it with post.
+type loop struct {
+	e     *Engine
+	index int
+
+	poller  *netpoll.Poller
+	timerfd int
+	armed   int64 // what the timerfd is set to, 0 is nothing
+	conns   []*conn
+	shut    []int // sockets to close when no event of this batch can name them
+	net     network
+	clock   func() int64
+
+	mu      sync.Mutex
+	mailbox []func(now int64)
+
+	origins    map[string]*origin
+	lastOrigin *origin
+	sweepAt    int
+	open       int // connections, being opened included
+	mostOpen   int
+	waiting    originQueue // origins that have no connection and may not open one yet
+	idle       originQueue // origins that may have idle connections
+	dirty      []*origin   // to be pumped before the loop waits again
+	seq        uint64
+
+	pacer   pacer     // this loop's share of Config.Rate
+	backlog callQueue // waiting for the pacer
+	wheel   wheel
+	rnd     *rand.Rand
+
+	outs    []*part // parts with results to deliver
+	ready   []*conn // connections whose last read filled the buffer
+	later   bool    // endTurn is on its way
+	closing bool
+
+	stalled   []*conn
+	stalling  atomic.Bool // some connection of this loop waits for the budget
+	unstaller bool        // a call of unstall is on its way
+	favoured  *conn       // goes on although the budget is spent
+	buffers   *bufferPool
+	rbuf      []byte
+	wbuf      []byte
+	head      httpcodec.Head
+	limits    httpcodec.Limits
+}
+
+const (
+	readBuffer  = 64 << 10 // bytes of one read(2), besides the head that is continued
+	writeBuffer = 64 << 10 // bytes of one write(2)
+	handAt      = 128      // results that are handed over without waiting for the end of the turn
+)
+
+func newLoop(e *Engine, index int) *loop {
+	l := &loop{
+		e: e, index: index, clock: e.now,
+		origins: make(map[string]*origin), sweepAt: sweepOrigins,
+		mostOpen: share(e.cfg.Connections, e.cfg.Loops, index),
+		pacer:    newPacer(e.cfg.Rate / float64(e.cfg.Loops)),
+		buffers:  &e.buffers,
+		rbuf:     make([]byte, readBuffer+e.cfg.MaxHead),
+		wbuf:     make([]byte, 0, writeBuffer),
+		rnd:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		limits:   httpcodec.DefaultLimits,
+	}
+	l.limits.HeadBytes = e.cfg.MaxHead
+	l.net = l
+	return l
+}
+
+// openPoller gets the loop its descriptors.
+func (l *loop) openPoller() (err error) {
+	if l.poller, err = netpoll.OpenPoller(); err != nil {
+		return fmt.Errorf("engine: open the poller: %w", err)
+	}
+	l.timerfd, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err == nil {
+		err = l.poller.AddRead(&netpoll.PollAttachment{FD: l.timerfd}, true)
+	}
+	if err != nil {
+		_ = l.poller.Close()
+		return fmt.Errorf("engine: open the timer: %w", err)
+	}
+	return nil
+}
+
+func (l *loop) closePoller() {
+	_ = unix.Close(l.timerfd)
+	_ = l.poller.Close()
+}
+
+// share is part i of n of a total.
+func share(total, n, i int) int {
+	s := total / n
+	if i < total%n {
+		s++
+	}
+	return s
+}
+
+// perHost is how many connections an origin may have on this loop. Few
+// connections are not spread thinner than one: then only some of the loops
+// serve the origin, and loopFor sends its requests there.
+func (l *loop) perHost(key string) int {
+	n := l.e.cfg.Loops
+	return max(1, share(l.e.cfg.PerHost, n, (l.index+n-l.e.firstLoop(key))%n))
+}
+
+// hostRate is this loop's part of an origin's rate.
+func (l *loop) hostRate(string) float64 {
+	return l.e.cfg.HostRate / float64(min(l.e.cfg.Loops, l.e.cfg.PerHost))
+}
+
+func (l *loop) now() int64 { return l.clock() }
+
+// run is the loop's goroutine. It must not be locked to its thread: the poller
+// yields to the scheduler at every idle turn, which is then 500 times dearer.
+func (l *loop) run() {
+	if err := l.poller.Polling(l.onEvent); err != gnet.ErrEngineShutdown {
+		panic("engine: internal error: epoll_wait: " + err.Error())
+	}
+	for _, fd := range l.shut {
+		_ = unix.Close(fd)
+	}
+	l.closePoller()
+}
+
+// post has f called on the loop.
+func (l *loop) post(f func(now int64)) {
+	l.mu.Lock()
+	l.mailbox = append(l.mailbox, f)
+	first := len(l.mailbox) == 1
+	l.mu.Unlock()
+	if first {
+		_ = l.poller.Trigger(queue.HighPriority, l.onMail, nil)
+	}
+}
+
+func (l *loop) onMail(any) error {
+	l.mu.Lock()
+	mail := l.mailbox
+	l.mailbox = nil
+	l.mu.Unlock()
+	now := l.now()
+	for _, f := range mail {
+		f(now)
+	}
+	return l.after(now)
+}
+
+// onEvent is called for every event of a batch.
+func (l *loop) onEvent(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
+	if fd == l.timerfd {
+		return l.onTimer()
+	}
+	if fd >= len(l.conns) || l.conns[fd] == nil {
+		return nil // closed earlier in this batch
+	}
+	c := l.conns[fd]
+	const gone = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	if c.state == connConnecting {
+		if ev&(unix.EPOLLOUT|gone) != 0 {
+			now := l.now()
+			c.connectDone(now)
+			return l.after(now)
+		}
+		return nil
+	}
+	if ev&unix.EPOLLOUT != 0 {
+		c.blocked = false
+	}
+	if ev&(unix.EPOLLIN|gone) != 0 && c.stalled == 0 {
+		c.readable(ev&gone != 0)
+	}
+	return l.served(c)
+}
+
+// served ends what was done for a connection: results go out, requests come
+// in, and it has its turn to send.
+func (l *loop) served(c *conn) error {
+	now := max(c.in.last, c.lastWrite)
+	if c.state != connOpen || c.stalled != 0 || now == 0 {
+		now = l.now()
+	}
+	l.deliver(now)
+	c.turn(now)
+	return l.after(now)
+}
+
+// after is what follows every piece of work: origins whose calls or
+// connections changed are pumped, results are on their way, the timer is set.
+func (l *loop) after(now int64) error {
+	for l.waiting.n > 0 && l.open < l.mostOpen {
+		o := l.waiting.pop()
+		o.queued = false
+		l.mark(o)
+	}
+	for len(l.dirty) > 0 || len(l.outs) > 0 {
+		for len(l.dirty) > 0 {
+			o := l.dirty[len(l.dirty)-1]
+			l.dirty = l.dirty[:len(l.dirty)-1]
+			o.dirty = false
+			o.pump(now)
+		}
+		if !l.deliver(now) {
+			break
+		}
+	}
+	if len(l.outs) > 0 || len(l.shut) > 0 || len(l.ready) > 0 {
+		l.endTurnLater()
+	}
+	l.setTimer()
+	return nil
+}
+
+// mark has an origin pumped before the loop waits again.
+func (l *loop) mark(o *origin) {
+	if !o.dirty && !o.empty() {
+		o.dirty = true
+		l.dirty = append(l.dirty, o)
+	}
+}
+
+// endTurnLater arms endTurn: the poller has no hook at the end of a batch, but
+// a task that is triggered during one runs after the next one.
+func (l *loop) endTurnLater() {
+	if !l.later {
+		l.later = true
+		_ = l.poller.Trigger(queue.HighPriority, l.endTurn, nil)
+	}
+}
+
+// endTurn does what can wait for the end of a batch, or must: sockets are
+// closed here because an event that is still to be handled may carry their
+// number, which the next socket(2) would get.
+func (l *loop) endTurn(any) error {
+	l.later = false
+	for _, fd := range l.shut {
+		_ = unix.Close(fd)
+	}
+	l.shut = l.shut[:0]
+	for range len(l.ready) {
+		c := l.ready[0]
+		l.ready = append(l.ready[:0], l.ready[1:]...)
+		c.ready = false
+		if c.state == connOpen && c.stalled == 0 {
+			c.readable(false)
+			_ = l.served(c)
+		}
+	}
+	l.handOver()
+	if l.closing && l.open == 0 && len(l.shut) == 0 {
+		return gnet.ErrEngineShutdown
+	}
+	return l.after(l.now())
+}
+
+func (l *loop) makeReady(c *conn) {
+	if !c.ready {
+		c.ready = true
+		l.ready = append(l.ready, c)
+	}
+}
+
+// connect begins to connect c: see network.
+func (l *loop) connect(c *conn, to netip.AddrPort) error {
+	fd, err := openSocket(to)
+	if err != nil {
+		return err
+	}
+	for fd >= len(l.conns) {
+		l.conns = append(l.conns, nil)
+	}
+	c.sock.fd, c.t = fd, &c.sock
+	l.conns[fd] = c
+	if err := l.poller.AddReadWrite(&netpoll.PollAttachment{FD: fd}, true); err != nil {
+		l.release(c)
+		return err
+	}
+	return nil
+}
+
+func (l *loop) connectError(c *conn) error {
+	errno, err := unix.GetsockoptInt(c.sock.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = unix.Errno(errno)
+	}
+	return err
+}
+
+func (l *loop) release(c *conn) {
+	fd := c.sock.fd
+	_ = l.poller.Delete(fd)
+	l.conns[fd] = nil
+	l.shut = append(l.shut, fd)
+}
+
+// releaseSocket gives up the socket of c, if it has one.
+func (l *loop) releaseSocket(c *conn) {
+	if c.t != nil {
+		l.net.release(c)
+		c.t = nil
+	}
+}
+
+// closeAnIdleOne closes the idle connection that was used longest ago of some
+// origin, to make room for another origin's.
+func (l *loop) closeAnIdleOne() bool {
+	for o := l.idle.pop(); o != nil; o = l.idle.pop() {
+		o.listed = false
+		if len(o.idle) == 0 {
+			continue
+		}
+		if len(o.idle) > 1 {
+			o.listed = true
+			l.idle.push(o)
+		}
+		o.idle[0].close(l.now(), cause{})
+		return true
+	}
+	return false
+}
+
+// onTimer is called when the timerfd fires: what is due in the wheel expires,
+// what the pacer held back is let go.
+func (l *loop) onTimer() error {
+	l.armed = 0
+	now := l.now()
+	l.wheel.advance(now)
+	l.letGo(now)
+	return l.after(now)
+}
+
+// letGo sends calls of the backlog on that are due under the rate.
+func (l *loop) letGo(now int64) {
+	for l.backlog.n > 0 && l.pacer.take(now) {
+		k := l.backlog.popFront()
+		l.o(k).enqueue(k)
+	}
+}
+
+// setTimer arms the timerfd for the next thing that is due. It is absolute and
+// edge-triggered, so that it is set only when something earlier comes up and
+// need never be read.
+func (l *loop) setTimer() {
+	next := l.wheel.soonest
+	if l.backlog.n > 0 {
+		if due := l.pacer.due(); next == 0 || due < next {
+			next = due
+		}
+	}
+	if next == 0 || l.armed != 0 && l.armed <= next {
+		return
+	}
+	l.armed = next
+	l.net.wakeAt(next)
+}
+
+// wakeAt sets the timerfd: see network.
+func (l *loop) wakeAt(at int64) {
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(l.e.monotonic + at)}
+	_ = unix.TimerfdSettime(l.timerfd, unix.TFD_TIMER_ABSTIME, &spec, nil)
+}
