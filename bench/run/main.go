@@ -1,0 +1,89 @@
+// Run is the side-by-side harness behind make bench.
+//
+//	run engine    client CPU per request: the engine, the floor, other clients
+//	run command   the whole command: hotlap fetch against hotlap serve
+//
+// It is run from the module's root, builds what it compares into bench/build,
+// and prints a table. A number alone says little on a shared machine, so the
+// clients take turns, round by round, and are compared within each round.
+// What it starts ends with it, and talks to loopback addresses only.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	buildDir   = "bench/build"
+	resultsDir = "bench/results"
+	maxLife    = 2 * time.Hour
+)
+
+// Children are to die with their parent, and to inherit a CPU from it: both
+// are properties of the thread that forks. Main keeps the main thread.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, maxLife)
+	defer cancel()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errors.New("want engine or command")
+	}
+	if _, err := os.Stat("go.mod"); err != nil {
+		return errors.New("run it from the root of the module")
+	}
+	if err := os.MkdirAll(buildDir, 0o755); err != nil {
+		return err
+	}
+	fs := flag.NewFlagSet(args[0], flag.ExitOnError)
+	name := fs.String("name", "local-"+args[0], "the report is written to "+resultsDir+"/`NAME`.md")
+	var report func(context.Context) (string, error)
+	switch args[0] {
+	case "engine":
+		report = engineFlags(fs)
+	case "command":
+		report = commandFlags(fs)
+	default:
+		return fmt.Errorf("%s: want engine or command", args[0])
+	}
+	if err := fs.Parse(args[1:]); err != nil {
+		return err
+	}
+	text, err := report(ctx)
+	if err != nil {
+		return err
+	}
+	text += "\n" + environment(ctx)
+	fmt.Print("\n", text)
+	return save(*name, text)
+}
+
+func save(name, text string) error {
+	if name == "" || strings.ContainsAny(name, "/\\") {
+		return fmt.Errorf("name %q: want a file name without its .md", name)
+	}
+	if err := os.MkdirAll(resultsDir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(resultsDir, name+".md"), []byte(text), 0o644)
+}

@@ -1,0 +1,54 @@
+// Package sample is what one measured run of one client says: the JSON that
+// the floor client and enginebench print, and the harness reads.
+package sample
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sample is one run of one client.
+type Sample struct {
+	Client      string  `json:"client"`
+	Connections int     `json:"connections"`
+	Depth       int     `json:"depth"`
+	Requests    int64   `json:"requests"` // answered
+	Errors      int64   `json:"errors"`
+	Seconds     float64 `json:"seconds"`
+	UserSeconds float64 `json:"user_seconds"`
+	SysSeconds  float64 `json:"sys_seconds"`
+	// Latency percentiles, where the client takes them.
+	P50us float64 `json:"p50_us,omitempty"`
+	P99us float64 `json:"p99_us,omitempty"`
+	MaxUs float64 `json:"max_us,omitempty"`
+}
+
+// CPUus is the CPU time of the client per request, in microseconds.
+func (s *Sample) CPUus() float64 {
+	return (s.UserSeconds + s.SysSeconds) / float64(s.Requests) * 1e6
+}
+
+// Rate is requests per second.
+func (s *Sample) Rate() float64 { return float64(s.Requests) / s.Seconds }
+
+// Check refuses a sample that measured something else than a clean run.
+func (s *Sample) Check() error {
+	switch {
+	case s.Errors != 0:
+		return fmt.Errorf("%s: %d of its requests failed", s.Client, s.Errors)
+	case s.Requests <= 0 || s.Seconds <= 0:
+		return fmt.Errorf("%s: no request was answered", s.Client)
+	}
+	return nil
+}
+
+// CPU is the CPU time this process has used so far.
+func CPU() (user, sys time.Duration, err error) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0, 0, fmt.Errorf("getrusage: %w", err)
+	}
+	return time.Duration(u.Utime.Nano()), time.Duration(u.Stime.Nano()), nil
+}
