@@ -35,6 +35,7 @@ func (f *feed) OnLoop(loop, loops int) engine.Source {
 	return &feed{req: f.req, count: share, stopped: f.stopped}
 }
 
+// Next fills the batch. It looks at no clock: a timer sets stopped.
 func (f *feed) Next(_ context.Context, batch []*engine.Request) (int, error) {
 	if f.stopped.Load() {
 		return 0, io.EOF
@@ -69,7 +70,7 @@ func newLatencies(loops int) *latencies {
 // OnLoop returns the part of one loop.
 func (l *latencies) OnLoop(loop, _ int) engine.Sink { return l.parts[loop] }
 
-// Put is never called by the engine, which takes the parts.
+// Put is for the run that hands results over: there is one sink then.
 func (l *latencies) Put(results []*engine.Result) error { return l.parts[0].Put(results) }
 
 func (l *loopLatencies) Put(results []*engine.Result) error {

@@ -136,7 +136,7 @@ func measure(e *engine.Engine, req *engine.Request, o options) (*sample.Sample, 
 	}
 	var st engine.Stats
 	if o.handover {
-		st, err = e.Run(ctx, f.OnLoop(0, 1), h.OnLoop(0, 1))
+		st, err = e.Run(ctx, engine.SourceFunc(f.Next), engine.SinkFunc(h.Put))
 	} else {
 		st, err = e.Run(ctx, f, h)
 	}

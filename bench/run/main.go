@@ -2,6 +2,7 @@
 //
 //	run engine    client CPU per request: the engine, the floor, other clients
 //	run command   the whole command: hotlap fetch against hotlap serve
+//	run           both
 //
 // It is run from the module's root, builds what it compares into bench/build,
 // and prints a table. A number alone says little on a shared machine, so the
@@ -46,27 +47,31 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) == 0 {
-		return errors.New("want engine or command")
-	}
 	if _, err := os.Stat("go.mod"); err != nil {
 		return errors.New("run it from the root of the module")
 	}
 	if err := os.MkdirAll(buildDir, 0o755); err != nil {
 		return err
 	}
-	fs := flag.NewFlagSet(args[0], flag.ExitOnError)
-	name := fs.String("name", "local-"+args[0], "the report is written to "+resultsDir+"/`NAME`.md")
+	if len(args) == 0 {
+		return errors.Join(runOne(ctx, "engine", nil), runOne(ctx, "command", nil))
+	}
+	return runOne(ctx, args[0], args[1:])
+}
+
+func runOne(ctx context.Context, what string, args []string) error {
+	fs := flag.NewFlagSet(what, flag.ExitOnError)
+	name := fs.String("name", "local-"+what, "the report is written to "+resultsDir+"/`NAME`.md")
 	var report func(context.Context) (string, error)
-	switch args[0] {
+	switch what {
 	case "engine":
 		report = engineFlags(fs)
 	case "command":
 		report = commandFlags(fs)
 	default:
-		return fmt.Errorf("%s: want engine or command", args[0])
+		return fmt.Errorf("%s: want engine or command", what)
 	}
-	if err := fs.Parse(args[1:]); err != nil {
+	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	text, err := report(ctx)
