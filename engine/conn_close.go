@@ -31,10 +31,7 @@ func (c *conn) close(now int64, w cause) {
 	l.wheel.remove(&c.timer)
 	l.releaseSocket(c)
 	c.keepPartial(nil)
-	if l.favoured == c {
-		l.favoured = nil
-		l.unstallLater()
-	}
+	l.unfavour(c)
 	c.disperse(now, w)
 	l.mark(o)
 }

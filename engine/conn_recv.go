@@ -272,6 +272,7 @@ func (c *conn) answered(now int64, k *call) {
 		d.measured(inLine, k.first-max(c.headAt, k.written))
 	}
 	c.pipe.pop()
+	c.l.unfavour(c)
 	c.l.finishOn(c, k, now)
 	c.headAt = now
 	in.inBody, in.interim = false, 0

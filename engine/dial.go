@@ -161,13 +161,14 @@ type socket struct{ fd int }
 func (s *socket) read(b []byte) (int, error)  { return unix.Read(s.fd, b) }
 func (s *socket) write(b []byte) (int, error) { return unix.Write(s.fd, b) }
 
-// network is what the connections of a loop need of the kernel besides reading
-// and writing. Tests script it.
+// network is what a loop needs of the kernel besides reading and writing. Tests
+// script it.
 type network interface {
 	connect(c *conn, to netip.AddrPort) error // begins; the outcome is an event
 	connectError(c *conn) error               // SO_ERROR of a connect that ended
 	release(c *conn)                          // gives up the socket
 	wakeAt(at int64)                          // has onTimer called then
+	trigger(task func(any) error)             // has task run after the next batch of events
 }
 
 // openSocket begins to connect. Completion, and failure, is an EPOLLOUT event.

@@ -157,6 +157,14 @@ func (l *loop) dropBody(k *call) {
 	}
 }
 
+// unfavour ends what c was allowed beyond the budget: another may be next.
+func (l *loop) unfavour(c *conn) {
+	if l.favoured == c {
+		l.favoured = nil
+		l.unstallLater()
+	}
+}
+
 // unstallLater has connections that wait for the budget looked at again.
 func (l *loop) unstallLater() {
 	if len(l.stalled) > 0 && !l.unstaller {

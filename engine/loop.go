@@ -151,7 +151,7 @@ func (l *loop) post(f func(now int64)) {
 	first := len(l.mailbox) == 1
 	l.mu.Unlock()
 	if first {
-		_ = l.poller.Trigger(queue.HighPriority, l.onMail, nil)
+		l.net.trigger(l.onMail)
 	}
 }
 
@@ -245,7 +245,7 @@ func (l *loop) mark(o *origin) {
 func (l *loop) endTurnLater() {
 	if !l.later {
 		l.later = true
-		_ = l.poller.Trigger(queue.HighPriority, l.endTurn, nil)
+		l.net.trigger(l.endTurn)
 	}
 }
 
@@ -373,6 +373,11 @@ func (l *loop) setTimer() {
 	}
 	l.armed = next
 	l.net.wakeAt(next)
+}
+
+// trigger has a task run after the next batch of events: see network.
+func (l *loop) trigger(task func(any) error) {
+	_ = l.poller.Trigger(queue.HighPriority, task, nil)
 }
 
 // wakeAt sets the timerfd: see network.
