@@ -10,12 +10,22 @@ import "time"
 // goroutine and back, by message.
 type call struct {
 	Result
-	part *part // the run it belongs to, on the loop it belongs to
-	p    *prepared
-	own  prepared // p, unless the request was prepared by the caller
-	done chan struct{}
+	journey
 
+	part  *part     // the run it belongs to, on the loop it belongs to
+	p     *prepared // &own, unless the caller prepared the request
+	timer timer     // runs deadline and retryAt
+	own   prepared
+	small []byte        // where a small body is kept
+	done  chan struct{} // of Engine.Do: closed when the call has ended
+}
+
+// journey is what a call begins afresh with each request.
+type journey struct {
 	state callState
+	solo  bool  // must be alone on a connection
+	moved bool  // was replayed free of charge after a kept connection died silently
+	ghost bool  // its Result has been delivered; it only holds a place in a pipeline
 	conn  *conn // in callSent and callDialing
 
 	seq        uint64 // order of admission on the loop
@@ -29,14 +39,8 @@ type call struct {
 	first    int64 // first byte of its response
 	deadline int64 // of the request itself; 0 is none
 	retryAt  int64 // end of the back-off
-	timer    timer // runs both
 
 	queued, connect int64 // durations so far: see Times
-
-	solo  bool // must be alone on a connection
-	moved bool // was replayed free of charge after a kept connection died silently
-	ghost bool // its Result has been delivered; it only holds a place in a pipeline
-	small []byte
 }
 
 // callState says where a call is.
@@ -55,13 +59,11 @@ const (
 	callBackoff                  // waiting to be tried again
 )
 
-// reset makes the call ready for another request, keeping its buffers.
+// reset makes the call ready for another request, keeping its buffers. What it
+// does not touch is set before it is read: this runs once per request.
 func (k *call) reset(now int64) {
-	small, own, part := k.small[:0], k.own, k.part
-	head := k.head[:0]
-	*k = call{small: small, own: own, part: part, accepted: now, waiting: now}
-	k.head = head
-	k.call = k
+	k.Result = Result{Response: Response{head: k.head[:0]}, call: k}
+	k.journey = journey{accepted: now, waiting: now}
 	k.timer.owner = k
 }
 

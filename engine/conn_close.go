@@ -208,7 +208,7 @@ func (c *conn) leave(k *call, i int) {
 		c.sent--
 		return
 	}
-	g := &call{ghost: true, part: k.part, state: callSent, conn: c, written: k.written}
+	g := &call{part: k.part, journey: journey{ghost: true, state: callSent, conn: c, written: k.written}}
 	g.p = &g.own
 	g.own.head, g.own.idempotent, g.own.closes = k.p.head, k.p.idempotent, k.p.closes
 	if i == c.pipe.unsent { // the caller's body is the caller's again: keep what is still to be sent
