@@ -1,7 +1,10 @@
 // sink answers every request with the same 160 bytes, at almost no cost, so
 // that what a benchmark measures is the client.
 //
-//     sink [-p PORT] [-t SECONDS]     prints the port it listens on (127.0.0.1)
+//     sink [-p PORT] [-t SECONDS] [-v]     prints the port it listens on (127.0.0.1)
+//
+// With -v the Date differs from each response to the next, at the same cost, so
+// that a client cannot profit from having seen the same head before.
 //
 // Requests are not parsed: their size is learnt from the first one on each
 // connection, and all later ones must have it. k requests that arrive together
@@ -13,9 +16,13 @@
 #define RESPONSE_HEAD                                                                                \
 	"HTTP/1.1 200 OK\r\nServer: sink\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"                     \
 	"Content-Type: text/plain\r\nContent-Length: 44\r\n\r\n"
+#define SECOND_OFFSET (sizeof "HTTP/1.1 200 OK\r\nServer: sink\r\nDate: Thu, 01 Jan 1970 00:00:" - 1)
 _Static_assert(sizeof RESPONSE_HEAD - 1 + 44 == RESPONSE_SIZE, "Content-Length must fill the response");
 
-enum { BATCH = 2048 }; // responses in one write, at most
+enum {
+	BATCH = 2048,  // responses in one write, at most
+	VARIANTS = 60, // of a head, with -v
+};
 
 struct conn {
 	int fd;
@@ -24,15 +31,20 @@ struct conn {
 	size_t owed;         // bytes of responses not yet written
 };
 
-static char responses[BATCH * RESPONSE_SIZE];
+static char responses[(VARIANTS + BATCH) * RESPONSE_SIZE];
+static int varying, turn; // with -v each write starts at another variant
 static char input[READ_BUFFER];
 
 static void build_responses(void)
 {
-	for (int i = 0; i < BATCH; i++) {
+	for (int i = 0; i < VARIANTS + BATCH; i++) {
 		char *r = responses + i * RESPONSE_SIZE;
 		memset(r, '.', RESPONSE_SIZE);
 		memcpy(r, RESPONSE_HEAD, sizeof RESPONSE_HEAD - 1);
+		if (varying) {
+			r[SECOND_OFFSET] = '0' + i % VARIANTS / 10;
+			r[SECOND_OFFSET + 1] = '0' + i % 10;
+		}
 	}
 }
 
@@ -93,11 +105,14 @@ static int answer(struct conn *c)
 {
 	while (c->owed) {
 		size_t skip = (RESPONSE_SIZE - c->owed % RESPONSE_SIZE) % RESPONSE_SIZE;
-		size_t most = sizeof responses - skip;
-		ssize_t n = write(c->fd, responses + skip, c->owed < most ? c->owed : most);
+		size_t most = BATCH * RESPONSE_SIZE - skip;
+		char *from = responses + turn * RESPONSE_SIZE + skip;
+		ssize_t n = write(c->fd, from, c->owed < most ? c->owed : most);
 		if (n < 0)
 			return errno == EAGAIN ? 0 : -1;
 		c->owed -= n;
+		if (varying)
+			turn = (turn + n / RESPONSE_SIZE) % VARIANTS;
 	}
 	return 0;
 }
@@ -120,11 +135,12 @@ static int serve(struct conn *c)
 int main(int argc, char **argv)
 {
 	int port = 0, seconds = MAX_SECONDS, option;
-	while ((option = getopt(argc, argv, "p:t:")) != -1) {
+	while ((option = getopt(argc, argv, "p:t:v")) != -1) {
 		switch (option) {
 		case 'p': port = number("-p", optarg, 0, 65535); break;
 		case 't': seconds = number("-t", optarg, 1, MAX_SECONDS); break;
-		default: die("usage: sink [-p PORT] [-t SECONDS]");
+		case 'v': varying = 1; break;
+		default: die("usage: sink [-p PORT] [-t SECONDS] [-v]");
 		}
 	}
 	bounded_life(seconds);

@@ -33,7 +33,9 @@ type client struct {
 	// ownCPU: the sample has the CPU time of the run alone. Else that of the
 	// whole process is taken, start included.
 	ownCPU bool
-	under  []string // a command to run it under, such as perf record
+	// varying: the sink changes the head of each response.
+	varying bool
+	under   []string // a command to run it under, such as perf record
 }
 
 const (
@@ -51,6 +53,7 @@ func allClients() []client {
 				"-d", strconv.Itoa(int(l.duration.Seconds())), "-u", agent, l.addr}
 		}},
 		{name: engineName, ownCPU: true, read: readJSON, args: engineArgs()},
+		{name: engineName + ", varying heads", ownCPU: true, varying: true, read: readJSON, args: engineArgs()},
 		{name: engineName + ", hand-over", ownCPU: true, read: readJSON, args: engineArgs("-handover")},
 	}
 	if _, err := exec.LookPath("wrk"); err == nil {

@@ -94,7 +94,8 @@ func (c *contest) report(ctx context.Context) (string, error) {
 	}
 	return fmt.Sprintf("# Client CPU per request, %d connections, one loop\n\n"+
 		"Client pinned to one CPU, the sink to another. %d rounds of %v, in each round every client once;\n"+
-		"medians, and in brackets the least and the most. The ratio is taken within each round.\n\n%s",
+		"medians, and in brackets the least and the most. The ratio is taken within each round. The sink's\n"+
+		"response is always the same; with \"varying heads\" the Date of each differs from the one before.\n\n%s",
 		c.connections, c.rounds, c.duration, table(rows)), nil
 }
 
@@ -103,22 +104,37 @@ func (c *contest) report(ctx context.Context) (string, error) {
 func (c *contest) play(ctx context.Context, depth int) (map[string][]sample.Sample, error) {
 	samples := make(map[string][]sample.Sample)
 	for round := range c.rounds {
-		addr, stop, err := startSink(ctx, c.serverCPU)
-		if err != nil {
+		if err := c.round(ctx, depth, round, samples); err != nil {
 			return nil, err
 		}
-		for i := range c.clients {
-			cl := &c.clients[(round+i)%len(c.clients)]
-			s, err := cl.run(ctx, c.clientCPU, load{addr, c.connections, depth, c.duration})
-			if err != nil {
-				stop()
-				return nil, err
-			}
-			fmt.Fprintf(os.Stderr, "depth %d round %d/%d: %s: %.3f us of CPU a request, %.0f requests/s\n",
-				depth, round+1, c.rounds, cl.name, s.CPUus(), s.Rate())
-			samples[cl.name] = append(samples[cl.name], s)
-		}
-		stop()
 	}
 	return samples, nil
+}
+
+func (c *contest) round(ctx context.Context, depth, round int, samples map[string][]sample.Sample) error {
+	fixed, stop, err := startSink(ctx, c.serverCPU)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	varying, stop, err := startSink(ctx, c.serverCPU, "-v")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	for i := range c.clients {
+		cl := &c.clients[(round+i)%len(c.clients)]
+		l := load{fixed, c.connections, depth, c.duration}
+		if cl.varying {
+			l.addr = varying
+		}
+		s, err := cl.run(ctx, c.clientCPU, l)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "depth %d round %d/%d: %s: %.3f us of CPU a request, %.0f requests/s\n",
+			depth, round+1, c.rounds, cl.name, s.CPUus(), s.Rate())
+		samples[cl.name] = append(samples[cl.name], s)
+	}
+	return nil
 }

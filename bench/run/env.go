@@ -13,8 +13,8 @@ import (
 
 // environment says where the numbers come from.
 func environment(ctx context.Context) string {
-	return fmt.Sprintf("Taken on Linux %s, %s, %d CPUs; %s, cc %s; commit %s.\n",
-		kernel(), cpuModel(), runtime.NumCPU(), runtime.Version(),
+	return fmt.Sprintf("Taken on Linux %s, %s, %d CPUs, TCP with %s; %s, cc %s; commit %s.\n",
+		kernel(), cpuModel(), runtime.NumCPU(), congestion(), runtime.Version(),
 		line(ctx, "cc", "-dumpfullversion"), line(ctx, "git", "describe", "--always", "--dirty"))
 }
 
@@ -27,6 +27,15 @@ func kernel() string {
 	}
 	version, _, _ := strings.Cut(unix.ByteSliceToString(u.Release[:]), "-")
 	return version
+}
+
+// congestion is the congestion control that new sockets get.
+func congestion() string {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	if err != nil {
+		return "unknown congestion control"
+	}
+	return strings.TrimSpace(string(b))
 }
 
 func cpuModel() string {

@@ -74,11 +74,12 @@ func runOne(ctx context.Context, what string, args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
+	meter := startMeter()
 	text, err := report(ctx)
 	if err != nil {
 		return err
 	}
-	text += "\n" + environment(ctx)
+	text += "\n" + environment(ctx) + meter.text()
 	fmt.Print("\n", text)
 	return save(*name, text)
 }

@@ -61,9 +61,9 @@ func outputOn(cpu int, cmd *exec.Cmd) ([]byte, error) {
 }
 
 // startSink starts the sink server and returns its address.
-func startSink(ctx context.Context, cpu int) (addr string, stop func(), _ error) {
+func startSink(ctx context.Context, cpu int, args ...string) (addr string, stop func(), _ error) {
 	ctx, cancel := context.WithCancel(ctx)
-	cmd := command(ctx, buildDir+"/sink")
+	cmd := command(ctx, buildDir+"/sink", args...)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = startOn(cpu, cmd)

@@ -131,3 +131,10 @@ func TestURLsAreThoseThatVerifyExpects(t *testing.T) {
 		}
 	}
 }
+
+func TestParseBusy(t *testing.T) {
+	stat := "cpu  1 2 4 1000 1000 8 16 32 64 128\ncpu0 9 9 9 9 9 9 9 9 9 9\n"
+	if got, want := parseBusy(stat), (1+2+4+8+16+32)*tick; got != want {
+		t.Errorf("busy %v, want %v", got, want)
+	}
+}
