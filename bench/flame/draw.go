@@ -14,7 +14,7 @@ const (
 	charWidth   = 6.6
 )
 
-var colours = [...]string{other: "#e3c878", kernel: "#e58a5f", goruntime: "#9fb4cc", ours: "#86bb78"}
+var colours = [...]string{other: "#e3c878", kernel: "#e58a5f", golang: "#9fb4cc", ours: "#86bb78"}
 
 // draw writes the graph as one SVG without scripts; the full name and share of
 // a frame are its tooltip.
@@ -23,7 +23,7 @@ func draw(w io.Writer, root *node, title string) {
 	fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %d" width="%g" font-family="monospace" font-size="11">`+"\n",
 		graphWidth, height, graphWidth)
 	fmt.Fprintf(w, `<rect width="100%%" height="100%%" fill="#fdfdfb"/><text x="6" y="19" font-size="13">%s: %d samples; `+
-		`green: hotlap, blue: Go runtime, orange: kernel, yellow: others</text>`+"\n", html.EscapeString(title), root.count)
+		`green: hotlap, blue: Go, orange: kernel, yellow: others</text>`+"\n", html.EscapeString(title), root.count)
 	p := picture{w: w, total: root.count, bottom: height - frameHeight - 2}
 	p.frame(root, 0, 0)
 	fmt.Fprintln(w, "</svg>")

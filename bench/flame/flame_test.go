@@ -46,7 +46,7 @@ func TestKinds(t *testing.T) {
 		{" ffffffff81a0b1c2 tcp_sendmsg ([kernel.kallsyms])", frame{"tcp_sendmsg", kernel}},
 		{" ffffffffc0 veth_xmit (/lib/modules/veth.ko)", frame{"veth_xmit", kernel}},
 		{" 4a hotlap/engine.(*conn).send (/b/hotlap)", frame{"hotlap/engine.(*conn).send", ours}},
-		{" 4a runtime.mallocgc (/b/hotlap)", frame{"runtime.mallocgc", goruntime}},
+		{" 4a runtime.mallocgc (/b/hotlap)", frame{"runtime.mallocgc", golang}},
 		{" 4a [unknown] (/lib/libc.so.6)", frame{"[unknown]", other}},
 	} {
 		if got := parseFrame(c.line); got != c.want {

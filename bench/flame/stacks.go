@@ -28,8 +28,8 @@ type kind uint8
 const (
 	other  kind = iota // libraries, the process itself
 	kernel             // below a system call or an interrupt
-	goruntime
-	ours // hotlap
+	golang             // the runtime and the standard library
+	ours               // hotlap
 )
 
 // read counts the stacks that perf script prints: a line with the command,
@@ -78,8 +78,11 @@ func kindOf(name, object string) kind {
 		return kernel
 	case strings.HasPrefix(name, "hotlap/") || strings.HasPrefix(name, "main."):
 		return ours
-	case strings.HasPrefix(name, "runtime.") || strings.HasPrefix(name, "internal/"):
-		return goruntime
+	}
+	for _, pkg := range []string{"runtime", "internal/", "syscall.", "sync", "time."} {
+		if strings.HasPrefix(name, pkg) {
+			return golang
+		}
 	}
 	return other
 }
