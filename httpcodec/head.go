@@ -258,17 +258,8 @@ func (h *Head) fields(b []byte, pos int, lim *Limits, request bool) (int, error)
 		lim = &DefaultLimits
 	}
 	for {
-		if pos+1 >= len(b) {
-			return needMore(b, 0, nil, lim)
-		}
-		if b[pos] == '\r' {
-			if b[pos+1] != '\n' {
-				return 0, ErrBareCR
-			}
-			if pos+2 > lim.HeadBytes {
-				return 0, ErrHeadTooLarge
-			}
-			return pos + 2, nil
+		if pos < len(b) && b[pos] == '\r' {
+			return headEnd(b, pos, lim)
 		}
 		if len(h.Fields) >= lim.Fields {
 			return 0, ErrTooManyFields
@@ -279,6 +270,19 @@ func (h *Head) fields(b []byte, pos int, lim *Limits, request bool) (int, error)
 		}
 		pos = next
 	}
+}
+
+// headEnd takes the empty line at pos.
+func headEnd(b []byte, pos int, lim *Limits) (int, error) {
+	switch {
+	case pos+1 == len(b):
+		return needMore(b, 0, nil, lim)
+	case b[pos+1] != '\n':
+		return 0, ErrBareCR
+	case pos+2 > lim.HeadBytes:
+		return 0, ErrHeadTooLarge
+	}
+	return pos + 2, nil
 }
 
 // field parses the field line at pos and returns where the next line begins.
@@ -393,6 +397,10 @@ func (h *Head) note(name, b []byte, f FieldSpan) {
 }
 
 func (h *Head) noteConnection(value []byte) {
+	if EqualFold(value, "keep-alive") { // nearly always
+		h.facts |= saysKeep
+		return
+	}
 	for option := range bytes.SplitSeq(value, []byte(",")) {
 		switch option = bytes.Trim(option, " \t"); {
 		case EqualFold(option, "close"):
@@ -516,16 +524,11 @@ func EqualFold(b []byte, s string) bool {
 		return false
 	}
 	for i := range len(b) {
-		if lower(b[i]) != lower(s[i]) {
-			return false
+		if x, y := b[i], s[i]; x != y {
+			if x |= 0x20; x != y|0x20 || x < 'a' || x > 'z' {
+				return false
+			}
 		}
 	}
 	return true
-}
-
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		return c + 'a' - 'A'
-	}
-	return c
 }
