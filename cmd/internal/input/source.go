@@ -76,6 +76,8 @@ type Source struct {
 	stop     chan struct{}
 	stopOnce sync.Once
 	taken    atomic.Int64
+	over     atomic.Bool // nothing will be taken any more
+	argc     int64       // arguments there were
 	err      atomic.Pointer[error]
 
 	mu      sync.Mutex
@@ -96,7 +98,7 @@ func lines(in io.Reader, o Options, most int) *Source {
 // Args makes a Source of URLs.
 func Args(urls []string, o Options) *Source {
 	s := newSource("argument", o)
-	s.args, s.ended = urls, io.EOF
+	s.args, s.argc, s.ended = urls, int64(len(urls)), io.EOF
 	return s
 }
 
@@ -118,6 +120,15 @@ func (s *Source) Err() error {
 	return nil
 }
 
+// Total is how many requests there are, once that is known: at the end of the
+// input, or from the start for arguments.
+func (s *Source) Total() (int64, bool) {
+	if s.argc > 0 {
+		return s.argc, true
+	}
+	return s.Taken(), s.over.Load()
+}
+
 // Taken is how many requests were served.
 func (s *Source) Taken() int64 { return s.taken.Load() }
 
@@ -134,7 +145,8 @@ func (s *Source) Next(ctx context.Context, batch []*engine.Request) (int, error)
 		n := s.fill.serve(batch, room)
 		if n > 0 || s.idle() && s.ended != nil {
 			s.taken.Add(int64(n))
-			if s.idle() {
+			if s.idle() && s.ended != nil {
+				s.over.Store(true)
 				return n, s.ended
 			}
 			return n, nil

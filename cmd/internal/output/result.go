@@ -21,7 +21,7 @@ func (w *Writer) result(r *engine.Result) {
 	dst = strconv.AppendInt(dst, int64(r.Attempts), 10)
 	dst = append(dst, `,"start":"`...)
 	dst = w.clock.append(dst, r.Start)
-	dst = appendTimes(dst, &r.Time)
+	dst = appendTimes(dst, r)
 	if r.Remote.IsValid() {
 		dst = appendRemote(dst, r.Remote)
 	}
@@ -73,14 +73,15 @@ func (w *Writer) response(r *engine.Result) {
 	}
 }
 
-func appendTimes(dst []byte, t *engine.Times) []byte {
+func appendTimes(dst []byte, r *engine.Result) []byte {
+	t := &r.Time
 	dst = append(dst, `","time":{"queued_us":`...)
 	dst = appendMicros(dst, t.Queued)
 	if t.Connect != 0 {
 		dst = append(dst, `,"connect_us":`...)
 		dst = appendMicros(dst, t.Connect)
 	}
-	if t.TTFB != 0 {
+	if t.TTFB != 0 || r.Status != 0 { // 0 is what it can be behind others in a pipeline
 		dst = append(dst, `,"ttfb_us":`...)
 		dst = appendMicros(dst, t.TTFB)
 	}

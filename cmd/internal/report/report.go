@@ -27,15 +27,15 @@ type Collector struct {
 	statuses  [1000]int64
 	errors    [engine.NumKinds]int64
 	bytes     int64
-	ttfb      *hdrhistogram.Histogram
-	total     *hdrhistogram.Histogram
+	latency   *hdrhistogram.Histogram // of complete responses: written to answered
+	total     *hdrhistogram.Histogram // taken from the input to answered
 }
 
 // NewCollector makes a Collector.
 func NewCollector() *Collector {
 	return &Collector{
-		ttfb:  hdrhistogram.New(1, longestMicros, digits),
-		total: hdrhistogram.New(1, longestMicros, digits),
+		latency: hdrhistogram.New(1, longestMicros, digits),
+		total:   hdrhistogram.New(1, longestMicros, digits),
 	}
 }
 
@@ -62,7 +62,7 @@ func (c *Collector) add(r *engine.Result) {
 		c.errors[r.Err.Kind]++
 		return
 	}
-	record(c.ttfb, r.Time.TTFB)
+	record(c.latency, r.Time.Total-r.Time.Sent)
 	record(c.total, r.Time.Total)
 }
 
@@ -77,23 +77,23 @@ func (c *Collector) Failing() int64 { return c.failing }
 // A Summary is what --summary writes. Its keys are documented; keys may be
 // added, not changed.
 type Summary struct {
-	Requests    int64            `json:"requests"`          // results, one for each request taken from the input
-	Responses   int64            `json:"responses"`         // of these, complete responses of any status
-	Errors      int64            `json:"errors"`            // of these, ended with an error
-	Statuses    map[string]int64 `json:"statuses"`          // final statuses received, also where the body then failed
-	ErrorKinds  map[string]int64 `json:"error_kinds"`       // errors by kind
-	Truncated   int64            `json:"truncated"`         // bodies longer than --max-body
-	Retries     int64            `json:"retries"`           // attempts after the first that were charged to a request
-	Replays     int64            `json:"replays"`           // requests sent again after a close that they had no part in
-	Connections int64            `json:"connections"`       // opened
-	Bytes       int64            `json:"bytes"`             // of bodies, as received
-	Seconds     float64          `json:"duration_s"`        // of the run
-	Rate        float64          `json:"requests_per_s"`    // requests / duration_s
-	TTFB        *Latency         `json:"ttfb_us,omitempty"` // time.ttfb_us of complete responses
-	Total       *Latency         `json:"total_us,omitempty"`
-	CPU         float64          `json:"cpu_s"`         // user and system time of this process
-	PeakMemory  int64            `json:"max_rss_bytes"` // most memory that was resident
-	Ended       string           `json:"ended"`         // "done", "signal", "input", "output"
+	Requests    int64            `json:"requests"`             // results, one for each request taken from the input
+	Responses   int64            `json:"responses"`            // of these, complete responses of any status
+	Errors      int64            `json:"errors"`               // of these, ended with an error
+	Statuses    map[string]int64 `json:"statuses"`             // final statuses received, also where the body then failed
+	ErrorKinds  map[string]int64 `json:"error_kinds"`          // errors by kind
+	Truncated   int64            `json:"truncated"`            // bodies longer than --max-body
+	Retries     int64            `json:"retries"`              // attempts after the first that were charged to a request
+	Replays     int64            `json:"replays"`              // requests sent again after a close that they had no part in
+	Connections int64            `json:"connections"`          // opened
+	Bytes       int64            `json:"bytes"`                // of bodies, as received
+	Seconds     float64          `json:"duration_s"`           // of the run
+	Rate        float64          `json:"requests_per_s"`       // requests / duration_s
+	Latency     *Latency         `json:"latency_us,omitempty"` // of complete responses, from written to answered
+	Total       *Latency         `json:"total_us,omitempty"`   // of complete responses, from taken from the input to answered
+	CPU         float64          `json:"cpu_s"`                // user and system time of this process
+	PeakMemory  int64            `json:"max_rss_bytes"`        // most memory that was resident
+	Ended       string           `json:"ended"`                // "done", "signal", "input", "output"
 }
 
 // Latency has percentiles, in microseconds.
@@ -121,7 +121,7 @@ func (c *Collector) Summarize(s engine.Stats, ended string) *Summary {
 		Retries: s.Retries, Replays: s.Replays, Connections: s.Connects,
 		Seconds: s.Elapsed.Seconds(), Ended: ended,
 		Statuses: map[string]int64{}, ErrorKinds: map[string]int64{},
-		TTFB: latency(c.ttfb), Total: latency(c.total),
+		Latency: latency(c.latency), Total: latency(c.total),
 	}
 	for status, n := range c.statuses {
 		if n > 0 {

@@ -17,10 +17,10 @@ import (
 func collected() *Collector {
 	c := NewCollector()
 	for range 97 {
-		c.Add([]*engine.Result{{Response: engine.Response{Status: 200, Bytes: 1000, Time: engine.Times{TTFB: time.Millisecond, Total: 2 * time.Millisecond}}}})
+		c.Add([]*engine.Result{{Response: engine.Response{Status: 200, Bytes: 1000, Time: engine.Times{Sent: time.Millisecond, Total: 2 * time.Millisecond}}}})
 	}
 	c.Add([]*engine.Result{
-		{Response: engine.Response{Status: 404, Bytes: 10, Truncated: true, Time: engine.Times{TTFB: 3 * time.Second, Total: 3 * time.Hour}}},
+		{Response: engine.Response{Status: 404, Bytes: 10, Truncated: true, Time: engine.Times{Sent: 3*time.Hour - 3*time.Second, Total: 3 * time.Hour}}},
 		{Response: engine.Response{Status: 200, Bytes: 5}, Err: &engine.Error{Kind: engine.Closed}},
 		{Err: &engine.Error{Kind: engine.DNS}},
 	})
@@ -45,7 +45,7 @@ func TestSummary(t *testing.T) {
 	}
 	const want = `{"requests":100,"responses":98,"errors":2,"statuses":{"200":98,"404":1},"error_kinds":{"closed":1,"dns":1},` +
 		`"truncated":1,"retries":2,"replays":1,"connections":4,"bytes":97015,"duration_s":1.234567,"requests_per_s":81.000059453719,` +
-		`"ttfb_us":{"mean":31602.510204081635,"p50":1000,"p90":1000,"p99":1000,"p99_9":2999295,"max":2999295},` +
+		`"latency_us":{"mean":31602.510204081635,"p50":1000,"p90":1000,"p99":1000,"p99_9":2999295,"max":2999295},` +
 		`"total_us":{"mean":36711978.44897959,"p50":2000,"p90":2000,"p99":2000,"p99_9":3598712831,"max":3598712831},` +
 		`"cpu_s":0.01,"max_rss_bytes":1048576,"ended":"done"}`
 	var x, y map[string]any
@@ -90,8 +90,8 @@ statuses   200 98, 404 1
 errors     2 (closed 1, dns 1)
 again      2 retries, 1 replays after closes
 bodies     94.7 KiB, 1 truncated
-ttfb       p50 1ms  p90 1ms  p99 1ms  p99.9 3s  max 3s
-total      p50 2ms  p90 2ms  p99 2ms  p99.9 1h0m0s  max 1h0m0s
+latency    p50 1ms  p90 1ms  p99 1ms  p99.9 3s  max 3s
+in all     p50 2ms  p90 2ms  p99 2ms  p99.9 1h0m0s  max 1h0m0s
 client     4 connections, 10ms CPU (100.00 us/request), 50.0 MiB peak memory
 ended      early: by a signal
 `

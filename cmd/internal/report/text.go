@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func statusName(status int) string { return strconv.Itoa(status) }
@@ -38,9 +40,9 @@ func (s *Summary) WriteText(w io.Writer, color bool) error {
 		line("again", "%s retries, %s replays after closes", Count(s.Retries), Count(s.Replays))
 	}
 	line("bodies", "%s%s", Bytes(s.Bytes), truncated(s.Truncated))
-	if s.TTFB != nil {
-		line("ttfb", "%s", s.TTFB)
-		line("total", "%s", s.Total)
+	if s.Latency != nil {
+		line("latency", "%s", s.Latency)
+		line("in all", "%s", s.Total)
 	}
 	line("client", "%s connections, %s CPU%s, %s peak memory",
 		Count(s.Connections), seconds(s.CPU), s.cpuPerRequest(), Bytes(s.PeakMemory))
@@ -153,4 +155,18 @@ func writeTo(name string, text []byte, flag int) error {
 	}
 	_, err = f.Write(text)
 	return errors.Join(err, f.Close())
+}
+
+// CanWrite says early what would keep WriteFile from writing.
+func CanWrite(name string) error {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return fmt.Errorf("write %s: is a directory", name)
+	} else if err == nil && !info.Mode().IsRegular() {
+		return nil
+	}
+	dir := filepath.Dir(name)
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
 }

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+)
+
+// descriptorReserve is how many descriptors are left for other than
+// connections: files, pollers, the resolver.
+const descriptorReserve = 100
+
+// checkDescriptors refuses more connections than RLIMIT_NOFILE has room for.
+// The soft limit is not in the way: the os package raises it to the hard one.
+func (o *fetchOptions) checkDescriptors() error {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return nil
+	}
+	need := uint64(o.engine.Connections) + descriptorReserve
+	if need <= lim.Cur {
+		return nil
+	}
+	help := fmt.Sprintf("ulimit -n %d", need)
+	if os.Geteuid() != 0 {
+		help += fmt.Sprintf("\nor, past a hard limit: sudo prlimit --pid $$ --nofile=%d:%d", need, need)
+	}
+	return fmt.Errorf("-c %d needs %d file descriptors, the limit is %d: run this first, or ask for less:\n%s",
+		o.engine.Connections, need, lim.Cur, help)
+}
+
+// What the Go heap may have besides kept bodies.
+const (
+	memoryBase          = 80 << 20
+	memoryPerConnection = 16 << 10
+)
+
+// limitMemory tells the garbage collector what this run may use, unless the
+// user has.
+func (o *fetchOptions) limitMemory() {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	most := memoryBase + memoryPerConnection*int64(o.engine.Connections)
+	if o.engine.KeepBody {
+		most += min(o.engine.MaxMemory, math.MaxInt64-most)
+	}
+	debug.SetMemoryLimit(most)
+}
