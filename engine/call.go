@@ -93,7 +93,9 @@ func (k *call) complete(e *Engine, now, headAt int64) {
 	t.Total = time.Duration(now - k.accepted)
 	t.Queued = time.Duration(k.queued)
 	t.Connect = time.Duration(k.connect)
-	t.TTFB = 0
+	if k.written != 0 {
+		t.Sent = time.Duration(k.written - k.accepted)
+	}
 	if k.first != 0 {
 		from := max(k.written, headAt)
 		t.TTFB = time.Duration(max(k.first-from, 0))

@@ -20,6 +20,10 @@ type Times struct {
 	// Connect is the time the last attempt spent resolving and connecting; 0
 	// when it used a connection that was already open.
 	Connect time.Duration
+	// Sent runs from Start to the write that took the request's last byte, in
+	// the last attempt; 0 if it was never written in full. Total - Sent is what
+	// the connection and the server took, a pipeline's wait included.
+	Sent time.Duration
 	// TTFB runs, in the last attempt, from the moment the request was written
 	// in full and first in line on its connection to the first byte of its
 	// final response; 0 if no byte came.

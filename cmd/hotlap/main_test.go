@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"hotlap/bench/target"
+)
+
+// The test binary is the command too: stories in testdata run hotlap as users
+// do.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"hotlap": main})
+}
+
+// TestStories runs testdata/*.txtar. TARGET is a target server, MIRROR answers
+// each request with its own bytes, REFUSED is a port where no one listens.
+func TestStories(t *testing.T) {
+	server, err := target.Start(target.Options{Addr: "127.0.0.1:0", Loops: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	mirror, refused := startMirror(t), refusingAddress(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TARGET", "http://"+server.Addr())
+			env.Setenv("MIRROR", "http://"+mirror)
+			env.Setenv("REFUSED", "http://"+refused)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   exits,
+			"expand":  expand,
+			"count":   count_,
+			"pack":    pack,
+			"sameset": sameLines,
+		},
+	})
+}
+
+// exits CODE COMMAND [ARG]...: the command ends with this exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND [ARG]...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	code := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		code = exit.ExitCode()
+	}
+	if code != want {
+		ts.Fatalf("exit code %d, want %d", code, want)
+	}
+}
+
+// expand FILE...: environment variables in the files are replaced.
+func expand(ts *testscript.TestScript, neg bool, args []string) {
+	for _, name := range args {
+		text := os.Expand(ts.ReadFile(name), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o666))
+	}
+}

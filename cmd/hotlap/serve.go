@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"hotlap/bench/target"
+)
+
+const serveUsage = `Usage: hotlap serve [-l ADDR] [--loops N]
+
+Run the target server: something to send requests to. It pipelines.
+
+  /            "Hello, World!"
+  /echo        method, target, headers and body of the request, as JSON
+  /bytes/N     N bytes
+  /status/N    status N
+  /delay/MS    the path, MS milliseconds later
+  /chunked/N   N bytes, chunked; with trailers if asked by TE: trailers
+  /close/N     the path; the connection is closed after its N-th response
+  /reset       an RST in the middle of the response
+  other paths  the path and query, as they came
+
+  -l, --listen ADDR  host:port (127.0.0.1:8080); port 0 is any free port
+      --loops N      event loops (1)
+
+It listens on loopback unless told otherwise, prints where on standard error,
+and ends with exit code 0 on SIGINT or SIGTERM.
+`
+
+func runServe(ctx context.Context, std *stdio, args []string) int {
+	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	listen := flags.StringP("listen", "l", "127.0.0.1:8080", "")
+	loops := flags.Int("loops", 1, "")
+	withParent := flags.Bool("with-parent", false, "") // of demo: end when standard input does
+	flags.Usage = func() {}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		fmt.Fprint(std.out, serveUsage)
+		return exitOK
+	case err != nil:
+		return std.misuse("serve", "%v", err)
+	case flags.NArg() > 0:
+		return std.misuse("serve", "unexpected argument %q: the address goes behind -l", flags.Arg(0))
+	case *loops < 1 || *loops > 256:
+		return std.misuse("serve", "--loops %d: want 1 to 256", *loops)
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s, err := target.Start(target.Options{Addr: *listen, Loops: *loops})
+	if err != nil {
+		std.complain("serve", "%v", err)
+		return exitFailed
+	}
+	fmt.Fprintf(std.err, "listening on http://%s\n", s.Addr())
+	warnIfExposed(std, s.Addr())
+	if *withParent {
+		go func() {
+			_, _ = io.Copy(io.Discard, std.in)
+			stop()
+		}()
+	}
+	<-ctx.Done()
+	if err := s.Close(); err != nil {
+		std.complain("serve", "%v", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// warnIfExposed says so where others than this machine can connect.
+func warnIfExposed(std *stdio, addr string) {
+	host, _, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && (ip == nil || !ip.IsLoopback()) {
+		std.complain("serve", "warning: %s is not loopback: other machines may connect", addr)
+	}
+}
