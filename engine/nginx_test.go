@@ -1,0 +1,149 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"hotlap/engine"
+)
+
+const nginxConf = `
+daemon off;
+master_process off;
+worker_processes 1;
+pid %[1]s/pid;
+error_log stderr warn;
+events { worker_connections 1024; }
+http {
+  access_log off;
+  client_body_temp_path %[1]s/body;
+  proxy_temp_path %[1]s/proxy;
+  fastcgi_temp_path %[1]s/fastcgi;
+  uwsgi_temp_path %[1]s/uwsgi;
+  scgi_temp_path %[1]s/scgi;
+  server { listen %[2]s; location / { return 200 "$request_uri"; } }
+}
+`
+
+// nginx closes each connection 1000 requests in (keepalive_requests), in the
+// middle of a pipeline. Nobody may notice: every id once, every body its own
+// URI, no error, no attempt charged.
+func TestNginx(t *testing.T) {
+	addr := startNginx(t)
+	for _, depth := range []int{engine.PipelineAuto, 32, 1} {
+		t.Run(depthName(depth), func(t *testing.T) {
+			n := size(100_000, 1_000_000)
+			c := &uriCheck{t: t, base: "http://" + addr, n: n, seen: make([]uint8, n)}
+			stats := runEngine(t, engine.Config{Connections: 64, PerHost: 64, Pipeline: depth, KeepBody: true}, c, c)
+			c.settle(stats)
+			t.Logf("%d requests in %v, %d connections, %d replays", n, stats.Elapsed, stats.Connects, stats.Replays)
+		})
+	}
+}
+
+func startNginx(t *testing.T) string {
+	path, dir := needTool(t, "nginx"), t.TempDir()
+	addr := freeAddr(t)
+	conf := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, addr), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "-p", dir, "-c", conf, "-e", "stderr")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	dead := make(chan error, 1)
+	go func() { dead <- cmd.Wait() }()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-dead
+	})
+	awaitListener(t, addr, dead)
+	return addr
+}
+
+// freeAddr is a loopback address nobody listens on: a moment ago, at least.
+func freeAddr(t testing.TB) string {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// awaitListener waits until a child listens, or is dead.
+func awaitListener(t testing.TB, addr string, dead <-chan error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for until := time.Now().Add(patience); time.Now().Before(until); {
+		if c, err := net.Dial("tcp4", addr); err == nil {
+			c.Close()
+			return
+		}
+		select {
+		case err := <-dead:
+			t.Fatalf("the server ended before it listened: %v", err)
+		case <-tick.C:
+		}
+	}
+	t.Fatalf("nobody listens on %s", addr)
+}
+
+// uriCheck asks for n distinct URLs and wants each one's path as its body.
+type uriCheck struct {
+	t     testing.TB
+	base  string
+	n     int
+	given int
+	seen  []uint8
+	wrong int
+}
+
+func (c *uriCheck) Next(ctx context.Context, batch []*engine.Request) (int, error) {
+	n := min(len(batch), c.n-c.given)
+	for i := range n {
+		id := c.given + i
+		batch[i] = &engine.Request{URL: fmt.Sprintf("%s/item/%d?q=%d", c.base, id, id), Tag: id}
+	}
+	if c.given += n; c.given == c.n {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (c *uriCheck) Put(results []*engine.Result) error {
+	for _, r := range results {
+		id := r.Request.Tag.(int)
+		c.seen[id]++
+		want := fmt.Sprintf("/item/%d?q=%d", id, id)
+		if r.Err != nil || r.Status != 200 || string(r.Body) != want {
+			if c.wrong++; c.wrong <= 10 {
+				c.t.Errorf("%s: status %d, body %q, %v", want, r.Status, r.Body, r.Err)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *uriCheck) settle(s engine.Stats) {
+	c.t.Helper()
+	for id, n := range c.seen {
+		if n != 1 {
+			if c.wrong++; c.wrong <= 10 {
+				c.t.Errorf("id %d has %d results", id, n)
+			}
+		}
+	}
+	if s.Requests != int64(c.n) || s.Responses != int64(c.n) || s.Retries != 0 {
+		c.t.Errorf("stats: %+v", s)
+	}
+}
