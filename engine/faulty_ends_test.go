@@ -93,13 +93,14 @@ func TestSinkError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	failed := false
+	failed, left := false, 1+int(srv.seed%100)
 	_, err = e.Run(context.Background(), l, engine.SinkFunc(func(results []*engine.Result) error {
 		if failed {
 			t.Error("the sink is used after its error")
 		}
 		l.Put(results)
-		if failed = l.r.IntN(8) == 0; failed {
+		if left -= len(results); left <= 0 {
+			failed = true
 			return errOwn
 		}
 		return nil
@@ -263,7 +264,7 @@ func TestCredits(t *testing.T) {
 		}
 		n, err := l.Next(ctx, batch)
 		if left -= n; left < 0 {
-			l.report("%d requests over the %d credits", -left, credits)
+			t.Errorf("%d requests over the %d credits", -left, credits)
 		}
 		return n, err
 	})

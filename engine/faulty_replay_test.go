@@ -80,7 +80,7 @@ func TestConnectionOverAtOnce(t *testing.T) {
 		t.Run([]string{finish: "fin", reset: "rst"}[how], func(t *testing.T) {
 			srv := startFaulty(t, seed(t), 0, weather{})
 			srv.fixed = &plan{closeAfter: -1, cutAt: -1, deafAt: -1, hangUp: 0, how: how}
-			l := newLedger(t, srv, 8, 3000, rightAnswers)
+			l := newLedger(t, srv, 8, 400, rightAnswers)
 			l.anyone, l.post = dyingKinds, 20
 			stats := runEngine(t, ledgerConfig(4), l, l)
 			srv.stop()
