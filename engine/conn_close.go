@@ -68,7 +68,9 @@ func (c *conn) disperse(now int64, w cause) {
 		case v == fail:
 			c.l.failOn(c, k, now, c.errorFor(w, k, i))
 		default:
-			if alone && k.p.idempotent {
+			if v == retry {
+				k.solo = true // whatever it does to a server, it does to itself
+			} else if alone {
 				k.solo, alone = true, false
 			}
 			c.l.again(k, now, v, &again)

@@ -211,7 +211,9 @@ func (l *lap) summary(s engine.Stats, connections int) {
 	var usage syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
 	cpu := time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%-12s"+format+"\n", append([]any{name}, args...)...) }
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-12s"+format+"\n", append([]any{name}, args...)...)
+	}
 	row("requests", "%d over %d connections, pipelined", l.done.Load(), connections)
 	row("checked", "%d responses, %d wrong", s.Responses, l.wrong.Load())
 	if l.failed.Load() == 0 {

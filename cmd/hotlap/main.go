@@ -105,4 +105,3 @@ func (s *stdio) complain(command, format string, args ...any) {
 	}
 	fmt.Fprintf(s.err, "hotlap%s: %s\n", command, fmt.Sprintf(format, args...))
 }
-
