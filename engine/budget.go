@@ -21,22 +21,31 @@ func (b *budget) spent() bool { return b.used.Load() >= b.most }
 // that a sink does will free any of it, so one of them has to go on.
 func (b *budget) stuck() bool { return b.handed.Load() == 0 }
 
+// consumed gives back bytes of results that a sink has consumed.
+func (b *budget) consumed(n int64) {
+	b.handed.Add(-n)
+	b.used.Add(-n)
+}
+
 // Body buffers come in powers of two. What is released is kept for the next
-// body up to a bound: at a full budget the garbage collector would otherwise
-// let the heap grow to twice the budget before it looks.
+// body, as far as it and the bodies in use stay within the budget: left to the
+// garbage collector, a batch of consumed bodies would lie beside the next until
+// the heap has grown to twice the budget.
 const (
 	smallBody     = 4 << 10 // up to here a body lives in its call
 	bufferMin     = 8 << 10
 	bufferMinBits = 13
 	bufferClasses = 20
-	bufferKeep    = 32 << 20 // bytes of released buffers
-	firstBuffer   = 1 << 20  // most that a Content-Length alone makes us allocate
+	bufferKeepMin = 1 << 20 // bytes of released buffers that are kept in any case
+	firstBuffer   = 1 << 20 // most that a Content-Length alone makes us allocate
 )
 
 type bufferPool struct {
+	budget *budget
+
 	mu   sync.Mutex
 	free [bufferClasses][][]byte
-	kept int
+	kept int64
 }
 
 func bufferClass(n int) int {
@@ -51,25 +60,47 @@ func (p *bufferPool) get(n int) []byte {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l := len(p.free[c]); l > 0 {
-		b := p.free[c][l-1]
-		p.free[c] = p.free[c][:l-1]
-		p.kept -= cap(b)
+	if b := p.pop(c); b != nil {
 		return b
+	}
+	for other := bufferClasses - 1; other >= 0 && p.kept > p.most()-bufferMin<<c; {
+		if p.pop(other) == nil {
+			other--
+		}
 	}
 	return make([]byte, 0, bufferMin<<c)
 }
 
+// pop takes a released buffer of class c, if there is one.
+func (p *bufferPool) pop(c int) []byte {
+	last := len(p.free[c]) - 1
+	if last < 0 {
+		return nil
+	}
+	b := p.free[c][last]
+	p.free[c][last] = nil
+	p.free[c] = p.free[c][:last]
+	p.kept -= int64(cap(b))
+	return b
+}
+
+// most is how many bytes of released buffers may be kept now.
+func (p *bufferPool) most() int64 {
+	return max(p.budget.most-p.budget.used.Load(), bufferKeepMin)
+}
+
+// put keeps a buffer for later. Small bodies, which live in their calls, are
+// left alone.
 func (p *bufferPool) put(b []byte) {
-	c := bufferClass(cap(b))
+	c := bufferClass(max(cap(b), 1))
 	if c >= bufferClasses || cap(b) != bufferMin<<c {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.kept+cap(b) <= bufferKeep {
+	if p.kept+int64(cap(b)) <= p.most() {
 		p.free[c] = append(p.free[c], b[:0])
-		p.kept += cap(b)
+		p.kept += int64(cap(b))
 	}
 }
 

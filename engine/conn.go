@@ -30,6 +30,7 @@ type conn struct {
 	exclusive bool  // holds a call that must be alone
 	draining  bool  // takes no more until it is empty: a call that must be alone waits for it
 	blocked   bool  // the last write was cut short: EPOLLOUT will come
+	gone      bool  // the peer's FIN or RST was announced: no further event will come for what is unread
 	sent      int   // requests given to this connection
 	answers   int   // final responses received on it
 	bound     int   // requests it may be sent, 0 is no bound: see depth.limit

@@ -12,10 +12,10 @@ import (
 
 // readable reads what the socket has. With edge-triggered events a read that
 // does not fill the buffer has drained it, unless the event said that the peer
-// is gone too (ended): that gave its only event, so read on to the end. A read
-// that fills the buffer puts the connection on the loop's ready list, since no
+// is gone too: that gave its only event, so read on to the end. A read that
+// fills the buffer puts the connection on the loop's ready list, since no
 // new edge will come, and lets the others have their turn.
-func (c *conn) readable(ended bool) {
+func (c *conn) readable() {
 	l := c.l
 	for c.state == connOpen {
 		if c.mustStall() {
@@ -30,7 +30,7 @@ func (c *conn) readable(ended bool) {
 			c.in.last = now
 			c.received(now, l.rbuf[:held+n])
 			switch {
-			case c.state != connOpen || ended:
+			case c.state != connOpen || c.gone:
 			case held+n == len(l.rbuf):
 				l.makeReady(c)
 				return

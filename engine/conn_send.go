@@ -26,8 +26,8 @@ func (c *conn) write(now int64) int64 {
 		default:
 			// After an RST a write fails, yet answers may lie in the receive
 			// buffer: the connection ends when that is read dry.
-			c.sockErr = err
-			c.readable(true)
+			c.sockErr, c.gone = err, true
+			c.readable()
 			if c.state == connOpen && c.stalled == 0 {
 				c.broken(now, err)
 			}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/panjf2000/gnet/v2/pkg/netpoll"
 	"golang.org/x/sys/unix"
 )
 
@@ -156,7 +157,7 @@ func (k *talk) settle() {
 func (k *talk) accept(n int) *peer {
 	k.t.Helper()
 	p := k.peer(n)
-	p.c.connectDone(k.time)
+	_ = k.l.connEvent(p.c, unix.EPOLLOUT)
 	k.settle()
 	return p
 }
@@ -173,7 +174,7 @@ func (k *talk) peer(n int) *peer {
 func (k *talk) says(p *peer, parts ...string) {
 	for _, part := range parts {
 		p.to = append(p.to, part)
-		k.event(p, false)
+		k.event(p, unix.EPOLLIN)
 	}
 }
 
@@ -181,25 +182,21 @@ func (k *talk) says(p *peer, parts ...string) {
 func (k *talk) hangsUp(p *peer, parts ...string) {
 	p.to = append(p.to, parts...)
 	p.eof = true
-	k.event(p, true)
+	k.event(p, unix.EPOLLIN|unix.EPOLLRDHUP)
 }
 
 // resets has the peer reset the connection.
 func (k *talk) resets(p *peer, parts ...string) {
 	p.to = append(p.to, parts...)
 	p.err = unix.ECONNRESET
-	k.event(p, true)
+	k.event(p, unix.EPOLLIN|unix.EPOLLRDHUP)
 }
 
-func (k *talk) event(p *peer, gone bool) {
+func (k *talk) event(p *peer, ev netpoll.IOEvent) {
 	if p.c.state != connOpen {
 		return
 	}
-	p.c.blocked = false
-	if p.c.stalled == 0 {
-		p.c.readable(gone)
-	}
-	_ = k.l.served(p.c)
+	_ = k.l.connEvent(p.c, unix.EPOLLOUT|ev)
 	k.settle()
 }
 
@@ -517,7 +514,7 @@ func TestOwnDeadlineOfARequestHalfWritten(t *testing.T) {
 	k.passes(1100 * time.Millisecond)
 	k.results("half timeout write")
 	p.wlimit = -1
-	k.event(p, false)
+	k.event(p, unix.EPOLLIN)
 	if got := p.written.String(); !strings.HasPrefix(got, "PUT /half") || !strings.HasSuffix(got, "\r\n\r\nbody") {
 		t.Errorf("the request was not sent to its end: %q", got)
 	}
@@ -536,10 +533,10 @@ func TestPartialWritesGoOn(t *testing.T) {
 	p := k.accept(0)
 	for range 200 {
 		p.wlimit = 1
-		k.event(p, false)
+		k.event(p, unix.EPOLLIN)
 	}
 	p.wlimit = -1
-	k.event(p, false)
+	k.event(p, unix.EPOLLIN)
 	k.wrote(p, "a", "b", "c")
 	k.says(p, answer("A")+answer("B")+answer("C"))
 	k.results("a 200 A", "b 200 B", "c 200 C")
@@ -680,5 +677,55 @@ func TestBudgetLetsOneBodyProceed(t *testing.T) {
 	}
 	if u := k.e.budget.used.Load(); u != 0 {
 		t.Errorf("%d bytes of the budget are still taken", u)
+	}
+}
+
+// The event that says that the connection is made may say too that the peer
+// has hung up. No other event will.
+func TestHangUpInTheConnectEvent(t *testing.T) {
+	k := newTalk(t, Config{})
+	k.ask("a")
+	p := k.peer(0)
+	p.eof = true
+	_ = k.l.connEvent(p.c, unix.EPOLLOUT|unix.EPOLLIN|unix.EPOLLRDHUP)
+	k.settle()
+	k.results("a closed head")
+}
+
+// A hang-up that comes while the budget is spent is read when it is not.
+func TestHangUpWhileTheBudgetIsSpent(t *testing.T) {
+	k := newTalk(t, Config{MaxMemory: 10})
+	k.ask("a")
+	p := k.accept(0)
+	k.e.budget.used.Add(100)
+	k.e.budget.handed.Add(100)
+	k.hangsUp(p, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal")
+	k.results()
+	k.e.budget.consumed(100)
+	k.l.unstall(k.time)
+	k.settle()
+	k.results("a closed body")
+}
+
+// However a body arrives, what it counted is given back.
+func TestBudgetIsBalanced(t *testing.T) {
+	big := strings.Repeat("x", 100_000)
+	for name, wire := range map[string]string{
+		"length":  answer(big),
+		"small":   answer("x"),
+		"chunked": fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", 2000, big[:2000], len(big), big),
+		"cut":     answer(big)[:50_000],
+	} {
+		k := newTalk(t, Config{})
+		k.ask("a")
+		p := k.accept(0)
+		for len(wire) > 3000 {
+			k.says(p, wire[:3000])
+			wire = wire[3000:]
+		}
+		k.hangsUp(p, wire)
+		if used, handed := k.e.budget.used.Load(), k.e.budget.handed.Load(); used != 0 || handed != 0 {
+			t.Errorf("%s: %d bytes are still counted, %d of them as handed over", name, used, handed)
+		}
 	}
 }

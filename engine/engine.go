@@ -99,6 +99,7 @@ func newEngine(cfg Config) (*Engine, error) {
 	}
 	e.wall = e.base.Round(0)
 	e.budget.most = cfg.MaxMemory
+	e.buffers.budget = &e.budget
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.names = newNameCache(e.ctx, &cfg)
 	for i := range cfg.Loops {
@@ -226,7 +227,7 @@ func (e *Engine) Do(ctx context.Context, req *Request) (*Response, error) {
 	k.part = e.direct.parts[e.loopFor(k.p)]
 	e.await(ctx, k)
 	resp := k.Response.Clone()
-	e.unspend(e.freeBody(&k.Result))
+	e.freeBodies([]*Result{&k.Result})
 	switch {
 	case k.Err == nil:
 		return resp, nil

@@ -106,16 +106,17 @@ func (l *loop) keep(k *call, data []byte) {
 	if room := l.e.cfg.MaxBody - int64(len(k.Body)); int64(len(data)) > room {
 		data, k.Truncated = data[:room], true
 	}
-	before := bodyCost(k.Body)
 	if len(k.Body)+len(data) > cap(k.Body) {
 		k.Body = l.roomFor(k, len(k.Body)+len(data))
 	}
+	before := bodyCost(k.Body)
 	k.Body = append(k.Body, data...)
 	l.e.budget.used.Add(bodyCost(k.Body) - before)
 }
 
 // roomFor returns the body of k with room for n bytes: small ones live in the
-// call, others in pooled buffers that grow by doubling as bytes arrive.
+// call, others in pooled buffers, which count whole, and grow by doubling as
+// bytes arrive.
 func (l *loop) roomFor(k *call, n int) []byte {
 	old := k.Body
 	if n <= smallBody {
@@ -126,9 +127,7 @@ func (l *loop) roomFor(k *call, n int) []byte {
 	}
 	b := append(l.buffers.get(n), old...)
 	l.e.budget.used.Add(bodyCost(b) - bodyCost(old))
-	if cap(old) > smallBody {
-		l.buffers.put(old)
-	}
+	l.buffers.put(old)
 	return b
 }
 
@@ -148,9 +147,7 @@ func (l *loop) dropBody(k *call) {
 		return
 	}
 	l.e.budget.used.Add(-bodyCost(k.Body))
-	if cap(k.Body) > smallBody {
-		l.buffers.put(k.Body)
-	}
+	l.buffers.put(k.Body)
 	k.Body = nil
 	if len(l.stalled) > 0 {
 		l.unstallLater()
@@ -185,8 +182,7 @@ func (l *loop) unstall(now int64) {
 			continue
 		}
 		c.resume(now)
-		c.readable(false)
-		_ = l.served(c)
+		_ = l.serve(c)
 	}
 }
 

@@ -29,6 +29,7 @@ type loop struct {
 	shut    []int // sockets to close when no event of this batch can name them
 	net     network
 	clock   func() int64
+	seen    int64 // what the clock said last; 0 is "not since the current event began"
 
 	mu      sync.Mutex
 	mailbox []func(now int64)
@@ -130,7 +131,10 @@ func (l *loop) hostRate(string) float64 {
 	return l.e.cfg.HostRate / float64(min(l.e.cfg.Loops, l.e.cfg.PerHost))
 }
 
-func (l *loop) now() int64 { return l.clock() }
+func (l *loop) now() int64 {
+	l.seen = l.clock()
+	return l.seen
+}
 
 // run is the loop's goroutine. It must not be locked to its thread: the poller
 // yields to the scheduler at every idle turn, which is then 500 times dearer.
@@ -175,30 +179,49 @@ func (l *loop) onEvent(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
 	if fd >= len(l.conns) || l.conns[fd] == nil {
 		return nil // closed earlier in this batch
 	}
-	c := l.conns[fd]
+	return l.connEvent(l.conns[fd], ev)
+}
+
+// connEvent is called for an event of a connection's socket.
+func (l *loop) connEvent(c *conn, ev netpoll.IOEvent) error {
 	const gone = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 	if c.state == connConnecting {
-		if ev&(unix.EPOLLOUT|gone) != 0 {
-			now := l.now()
-			c.connectDone(now)
+		if ev&(unix.EPOLLOUT|gone) == 0 {
+			return nil
+		}
+		now := l.now()
+		c.connectDone(now)
+		if c.state != connOpen || ev&(unix.EPOLLIN|gone) == 0 {
 			return l.after(now)
 		}
-		return nil
+		// The peer has sent something already, or is gone again: this event
+		// alone says so.
 	}
 	if ev&unix.EPOLLOUT != 0 {
-		c.blocked = false
+		c.writable()
 	}
-	if ev&(unix.EPOLLIN|gone) != 0 && c.stalled == 0 {
-		c.readable(ev&gone != 0)
+	if ev&gone != 0 {
+		c.gone = true
 	}
+	if ev&(unix.EPOLLIN|gone) == 0 || c.stalled != 0 {
+		l.seen = 0
+		return l.served(c)
+	}
+	return l.serve(c)
+}
+
+// serve reads from a connection and does what follows from that.
+func (l *loop) serve(c *conn) error {
+	l.seen = 0
+	c.readable()
 	return l.served(c)
 }
 
 // served ends what was done for a connection: results go out, requests come
 // in, and it has its turn to send.
 func (l *loop) served(c *conn) error {
-	now := max(c.in.last, c.lastWrite)
-	if c.state != connOpen || c.stalled != 0 || now == 0 {
+	now := l.seen // of the last read(2) or write(2): a clock reading saved
+	if now == 0 {
 		now = l.now()
 	}
 	l.deliver(now)
@@ -263,8 +286,7 @@ func (l *loop) endTurn(any) error {
 		l.ready = append(l.ready[:0], l.ready[1:]...)
 		c.ready = false
 		if c.state == connOpen && c.stalled == 0 {
-			c.readable(false)
-			_ = l.served(c)
+			_ = l.serve(c)
 		}
 	}
 	l.handOver()

@@ -281,11 +281,7 @@ func (r *run) fault(err error) {
 
 // recycle gives calls back, and with them their credits and their bytes.
 func (r *run) recycle(batch []*Result) {
-	var freed int64
-	for _, res := range batch {
-		freed += r.e.freeBody(res)
-	}
-	r.e.unspend(freed)
+	r.e.freeBodies(batch)
 	r.mu.Lock()
 	for _, res := range batch {
 		r.free = append(r.free, res.call)
@@ -295,23 +291,29 @@ func (r *run) recycle(batch []*Result) {
 	r.room.Signal()
 }
 
-// freeBody releases the body of a consumed result and returns what it counted.
-func (e *Engine) freeBody(res *Result) int64 {
-	cost := bodyCost(res.Body)
-	if cap(res.Body) > smallBody {
-		e.buffers.put(res.Body)
+// freeBodies releases the bodies of consumed results, and wakes the loops that
+// wait for the budget.
+func (e *Engine) freeBodies(results []*Result) {
+	var small int64
+	freed := false
+	for _, res := range results {
+		switch cost := bodyCost(res.Body); {
+		case cap(res.Body) > smallBody:
+			e.budget.consumed(cost)
+			e.buffers.put(res.Body)
+			freed = true
+		default:
+			small += cost
+		}
+		res.Body = nil
 	}
-	res.Body = nil
-	return cost
-}
-
-// unspend gives bytes back to the budget and wakes the loops that wait for it.
-func (e *Engine) unspend(n int64) {
-	if n == 0 {
+	if small > 0 {
+		e.budget.consumed(small)
+		freed = true
+	}
+	if !freed {
 		return
 	}
-	e.budget.handed.Add(-n)
-	e.budget.used.Add(-n)
 	for _, l := range e.loops {
 		if l.stalling.Load() {
 			l.post(l.unstall)
@@ -328,12 +330,10 @@ func (p *part) put() {
 			r.fault(err)
 		}
 	}
-	var freed int64
+	p.l.e.freeBodies(p.out)
 	for _, res := range p.out {
-		freed += p.l.e.freeBody(res)
 		p.free = append(p.free, res.call)
 	}
-	p.l.e.unspend(freed)
 	p.out = p.out[:0]
 }
 

@@ -62,7 +62,8 @@ const (
 	chunkDataCR                      // behind the data
 	chunkDataLF                      // behind the CR that follows it
 	trailerStart                     // at the start of a trailer line
-	trailerLine                      // in a trailer line
+	trailerName                      // in the name of a trailer field
+	trailerLine                      // behind its colon
 	trailerLineEnd                   // behind the CR of one
 	trailerEnd                       // behind the CR of the last, empty line
 	chunkDone                        // behind the end
@@ -157,7 +158,17 @@ func (d *Body) step(c byte) error {
 			return ErrTrailer
 		default:
 			d.trailer++
+			d.state = trailerName
+		}
+	case trailerName:
+		if d.trailer++; d.trailer > MaxTrailerBytes {
+			return ErrTrailerTooLarge
+		}
+		switch {
+		case c == ':':
 			d.state = trailerLine
+		case !tokens[c]:
+			return ErrTrailer
 		}
 	case trailerLineEnd:
 		if c != '\n' {
