@@ -32,7 +32,7 @@ func (e *Engine) compile(r *Request, p *prepared) *Error {
 	if r.Err != nil {
 		return &Error{Kind: InvalidRequest, Phase: PhaseQueue, Message: r.Err.Error(), Err: r.Err}
 	}
-	u, err := splitURL(r.URL)
+	u, err := p.splitURL(r.URL)
 	if err != nil {
 		return err
 	}
@@ -209,6 +209,18 @@ func defaultFields(c *Config) []Field {
 type splitTarget struct {
 	key, authority, host, target string
 	port                         uint16
+}
+
+// splitURL is the function of that name, but for the parts of a URL that p had
+// in its last request too: mostly a stream goes to few origins.
+func (p *prepared) splitURL(raw string) (u splitTarget, err *Error) {
+	n := len(p.key)
+	if n == 0 || len(raw) <= n || raw[n] != '/' || raw[:n] != p.key {
+		return splitURL(raw)
+	}
+	u = splitTarget{key: p.key, authority: p.key[len("http://"):], host: p.host, port: p.port}
+	u.target, err = requestTarget(raw[n:])
+	return u, err
 }
 
 // splitURL takes an absolute http URL apart. Only what must change is copied:

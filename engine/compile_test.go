@@ -43,8 +43,17 @@ func TestSplitURL(t *testing.T) {
 			t.Errorf("%s: %v", c.url, err)
 			continue
 		}
-		if got := (splitTarget{c.key, c.authority, c.host, c.target, c.port}); u != got {
-			t.Errorf("%s:\n got %+v\nwant %+v", c.url, u, got)
+		want := splitTarget{c.key, c.authority, c.host, c.target, c.port}
+		if u != want {
+			t.Errorf("%s:\n got %+v\nwant %+v", c.url, u, want)
+		}
+		p := prepared{key: u.key, host: u.host, port: u.port}
+		if again, err := p.splitURL(c.url); err != nil || again != want {
+			t.Errorf("%s again:\n got %+v, %v\nwant %+v", c.url, again, err, want)
+		}
+		p = prepared{key: "http://h", host: "h", port: 80}
+		if again, err := p.splitURL(c.url); err != nil || again != want {
+			t.Errorf("%s after another:\n got %+v, %v\nwant %+v", c.url, again, err, want)
 		}
 	}
 }

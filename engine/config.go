@@ -38,7 +38,7 @@ type Config struct {
 	MaxHead   int   // bytes of one response head, over it is TooLarge; default 64 KiB
 	MaxMemory int64 // bytes of kept bodies in all; default 256 MiB
 	// MaxInFlight is how many requests are inside the engine at once: queued,
-	// sent, or answered and not yet consumed by the sink. Default: twice what
+	// sent, or answered and not yet consumed by the sink. Default: four times what
 	// the connections can hold, at least 1024, at most 65536.
 	MaxInFlight int
 
@@ -96,7 +96,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Loops = min(c.Loops, c.Connections)
 	if c.MaxInFlight == 0 {
-		c.MaxInFlight = min(max(2*c.Connections*c.depthMax(), 1024), 65536)
+		c.MaxInFlight = min(max(4*c.Connections*c.depthMax(), 1024), 65536)
 	}
 	if c.Resolver == nil {
 		c.Resolver = defaultResolver

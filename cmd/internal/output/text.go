@@ -11,11 +11,16 @@ import (
 
 // appendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD.
 func appendString(dst []byte, s string) []byte {
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "\ufffd")
-	}
+	text := unsafe.Slice(unsafe.StringData(s), len(s)) // only read
 	dst = append(dst, '"')
-	dst = appendEscaped(dst, unsafe.Slice(unsafe.StringData(s), len(s))) // only read
+	if plainPrefix(text, highs) == len(text) { // the usual: one look, one copy
+		dst = append(dst, s...)
+		return append(dst, '"')
+	}
+	if !utf8.Valid(text) {
+		text = []byte(strings.ToValidUTF8(s, "\ufffd"))
+	}
+	dst = appendEscaped(dst, text)
 	return append(dst, '"')
 }
 
@@ -23,7 +28,7 @@ func appendString(dst []byte, s string) []byte {
 // section 7: '"', '\' and what is below U+0020 must be escaped, nothing else).
 func appendEscaped(dst, text []byte) []byte {
 	for {
-		n := plainPrefix(text)
+		n := plainPrefix(text, 0)
 		dst = append(dst, text[:n]...)
 		if n == len(text) {
 			return dst
@@ -43,19 +48,21 @@ const (
 // plainPrefix is how many bytes of text need no escape. It looks at eight at a
 // time: three times as fast as one by one on an ordinary body (BenchmarkEscape).
 //
+// With stop = highs it ends before the first byte that is not ASCII, too.
+//
 // (x-n*ones) &^ x & highs marks bytes of x below n. A borrow can mark a byte
 // above one that is marked rightly; the lowest mark is always right.
-func plainPrefix(text []byte) int {
+func plainPrefix(text []byte, stop uint64) int {
 	n := 0
 	for ; n+8 <= len(text); n += 8 {
 		x := binary.LittleEndian.Uint64(text[n:])
 		quote, backslash := x^'"'*ones, x^'\\'*ones
-		mark := ((x-' '*ones)&^x | (quote-ones)&^quote | (backslash-ones)&^backslash) & highs
+		mark := ((x-' '*ones)&^x | (quote-ones)&^quote | (backslash-ones)&^backslash)&highs | x&stop
 		if mark != 0 {
 			return n + bits.TrailingZeros64(mark)/8
 		}
 	}
-	for n < len(text) && !mustEscape(text[n]) {
+	for n < len(text) && !mustEscape(text[n]) && uint64(text[n])&stop == 0 {
 		n++
 	}
 	return n
@@ -103,6 +110,12 @@ const (
 
 // body appends "body" or "body_base64", and writes whenever the buffer is full.
 func (w *Writer) body(body []byte) {
+	if len(body) <= textPiece && plainPrefix(body, highs) == len(body) {
+		w.buf = append(w.buf, `,"body":"`...)
+		w.buf = append(w.buf, body...)
+		w.buf = append(w.buf, '"')
+		return
+	}
 	key, size, encode := `,"body":"`, textPiece, appendEscaped
 	if !utf8.Valid(body) {
 		key, size, encode = `,"body_base64":"`, base64Piece, base64.StdEncoding.AppendEncode
