@@ -139,7 +139,7 @@ func (c *conn) assign(k *call, now int64) {
 // admit puts into the pipeline a call whose attempt has begun.
 func (c *conn) admit(k *call, now int64) {
 	k.state, k.conn, k.Remote = callSent, c, c.remote
-	k.written, k.first = 0, 0
+	k.waiting, k.written, k.first = now, 0, 0
 	if c.pipe.n == 0 {
 		c.headAt = now
 	}

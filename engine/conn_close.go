@@ -66,8 +66,9 @@ func (c *conn) disperse(now int64, w cause) {
 		case k.ghost:
 			c.l.finish(k, now)
 		case v == fail:
-			c.l.failOn(c, k, now, c.errorFor(w, k, i))
+			c.l.finishOn(c, k, i, now, c.errorFor(w, k, i))
 		default:
+			k.queued += c.waitInLine(k, i, now)
 			if v == retry {
 				k.solo = true // whatever it does to a server, it does to itself
 			} else if alone {
@@ -173,9 +174,13 @@ func (l *loop) abandon(k *call, now int64, kind Kind, message string) {
 	err := &Error{Kind: kind, Phase: PhaseQueue, Message: message}
 	switch k.state {
 	case callPaced:
+		k.takeQueueTime(now)
 		l.backlog.remove(k)
 	case callQueued:
+		k.takeQueueTime(now)
 		l.o(k).queueOf(k).remove(k)
+	case callBackoff:
+		k.takeQueueTime(now)
 	case callDialing:
 		c := k.conn
 		err.Phase = PhaseConnect
@@ -195,6 +200,7 @@ func (l *loop) abandon(k *call, now int64, kind Kind, message string) {
 		if i < c.pipe.unsent {
 			err.Phase = PhaseHead
 		}
+		k.queued += c.waitInLine(k, i, now)
 		c.leave(k, i)
 	}
 	k.Err = err

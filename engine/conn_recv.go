@@ -273,7 +273,7 @@ func (c *conn) answered(now int64, k *call) {
 	}
 	c.pipe.pop()
 	c.l.unfavour(c)
-	c.l.finishOn(c, k, now)
+	c.l.finishOn(c, k, 0, now, nil)
 	c.headAt = now
 	in.inBody, in.interim = false, 0
 	if !closes {

@@ -729,3 +729,24 @@ func TestBudgetIsBalanced(t *testing.T) {
 		}
 	}
 }
+
+// Waiting behind others counts as queueing, also when nothing comes of it.
+func TestTimeInLineIsQueueing(t *testing.T) {
+	k := newTalk(t, Config{Pipeline: 4})
+	k.ask("a", "b")
+	k.askFor(&Request{URL: "http://127.0.0.1/c", Timeout: 500 * time.Millisecond})
+	b, c := k.calls["b"], k.calls["c"]
+	p := k.accept(0)
+	k.wrote(p, "a", "b", "c")
+	k.passes(600 * time.Millisecond)
+	k.results("c timeout head")
+	if q := c.Time.Queued; q < 500*time.Millisecond || q > c.Time.Total {
+		t.Errorf("c was queued for %v", q)
+	}
+	k.hangsUp(p, lastAnswer("A"))
+	k.says(k.accept(1), answer("B"))
+	k.results("a 200 A", "b 200 B")
+	if q := b.Time.Queued; q < 600*time.Millisecond || q > b.Time.Total {
+		t.Errorf("b was queued for %v", q)
+	}
+}

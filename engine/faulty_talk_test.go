@@ -285,8 +285,8 @@ func (c *talkConn) expect(requests ...string) {
 func (c *talkConn) expectNothing() {
 	c.t.Helper()
 	c.c.SetReadDeadline(time.Now().Add(30 * time.Millisecond))
-	if b, err := c.in.Peek(1); err == nil {
-		b, _ = c.in.Peek(c.in.Buffered())
+	if _, err := c.in.Peek(1); err == nil {
+		b, _ := c.in.Peek(c.in.Buffered())
 		c.t.Errorf("the server received %q, want nothing yet", b)
 	}
 }

@@ -21,23 +21,25 @@ func (l *loop) admit(k *call) {
 	l.o(k).enqueue(k)
 }
 
-// finishOn ends a call with its complete response.
-func (l *loop) finishOn(c *conn, k *call, now int64) {
-	if wait := c.headAt - k.written; wait > 0 && k.written != 0 {
-		k.queued += wait
-	}
+// finishOn ends a call that held place i in a connection's pipeline: with its
+// complete response, or with the error that its connection had.
+func (l *loop) finishOn(c *conn, k *call, i int, now int64, err *Error) {
+	k.Err = err
+	k.queued += c.waitInLine(k, i, now)
 	k.complete(l.e, now, c.headAt)
 	l.finish(k, now)
 }
 
-// failOn ends a call with an error that its connection had.
-func (l *loop) failOn(c *conn, k *call, now int64, err *Error) {
-	k.Err = err
-	if wait := c.headAt - k.written; wait > 0 && k.written != 0 {
-		k.queued += wait
+// waitInLine is how long the call at i was kept waiting by those before it.
+func (c *conn) waitInLine(k *call, i int, now int64) int64 {
+	from := k.written
+	if from == 0 {
+		from = k.waiting
 	}
-	k.complete(l.e, now, c.headAt)
-	l.finish(k, now)
+	if i == 0 {
+		now = c.headAt
+	}
+	return max(now-from, 0)
 }
 
 // finish ends a call: from here on it belongs to whoever takes its result.
@@ -50,9 +52,6 @@ func (l *loop) finish(k *call, now int64) {
 		return
 	}
 	if k.Time.Total == 0 {
-		if k.waiting != 0 && k.Attempts == 0 {
-			k.takeQueueTime(now)
-		}
 		k.complete(l.e, now, 0)
 	}
 	p := k.part

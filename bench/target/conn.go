@@ -71,8 +71,10 @@ func (k *conn) serve(c gnet.Conn) gnet.Action {
 			action = k.send(c)
 		}
 	}
-	if _, err := c.Discard(used); err != nil {
-		return gnet.Close
+	if used > 0 { // gnet takes 0 for everything
+		if _, err := c.Discard(used); err != nil {
+			return gnet.Close
+		}
 	}
 	if a := k.send(c); a != gnet.None {
 		return a
@@ -175,7 +177,7 @@ func (k *conn) takeBody(c gnet.Conn, in []byte) (int, bool) {
 		k.inBody = false
 		k.answered++
 		k.route(c, []byte(k.method), []byte(k.target))
-		k.content = nil
+		k.content, k.headers = nil, nil
 	}
 	return n, true
 }

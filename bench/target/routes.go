@@ -135,7 +135,7 @@ func (k *conn) long(isHead bool, n int64, chunked bool) {
 func (k *conn) longChunked(isHead bool, n int64) {
 	fields := []httpcodec.Field{{Name: "Transfer-Encoding", Value: "chunked"}}
 	var trailers []httpcodec.Field
-	if te, ok := k.head.Get(k.in, "TE"); ok && bytes.Contains(bytes.ToLower(te), []byte("trailers")) {
+	if strings.Contains(strings.ToLower(k.te()), "trailers") {
 		fields = append(fields, httpcodec.Field{Name: "Trailer", Value: "X-Bytes"})
 		trailers = append(trailers, httpcodec.Field{Name: "X-Bytes", Value: strconv.FormatInt(n, 10)})
 	}
@@ -152,6 +152,16 @@ func (k *conn) longChunked(isHead bool, n int64) {
 		return
 	}
 	k.left, k.coded, k.tail = n, true, tail
+}
+
+// te is the request's TE field. The bytes of a head with a body behind it are
+// gone by now: its fields were kept.
+func (k *conn) te() string {
+	if k.headers != nil {
+		return strings.Join(k.headers["te"], ",")
+	}
+	te, _ := k.head.Get(k.in, "TE")
+	return string(te)
 }
 
 // delay makes the connection wait; echoPath is the answer then.
@@ -199,18 +209,18 @@ func (k *conn) headerMap() map[string][]string {
 }
 
 func (k *conn) echo(isHead bool, method, target []byte) {
-	if k.headers == nil {
-		k.headers = k.headerMap()
+	headers := k.headers
+	if headers == nil {
+		headers = k.headerMap()
 	}
 	body, err := json.Marshal(struct {
 		Method  string              `json:"method"`
 		Target  string              `json:"target"`
 		Headers map[string][]string `json:"headers"`
 		Body    string              `json:"body"`
-	}{string(method), string(target), k.headers, string(k.content)})
+	}{string(method), string(target), headers, string(k.content)})
 	if err != nil {
 		panic("target: internal error: " + err.Error())
 	}
-	k.headers = nil
 	k.answer(isHead, append(body, '\n'), "application/json")
 }

@@ -57,7 +57,7 @@ func plainPrefix(text []byte, stop uint64) int {
 	for ; n+8 <= len(text); n += 8 {
 		x := binary.LittleEndian.Uint64(text[n:])
 		quote, backslash := x^'"'*ones, x^'\\'*ones
-		mark := ((x-' '*ones)&^x | (quote-ones)&^quote | (backslash-ones)&^backslash)&highs | x&stop
+		mark := ((x-' '*ones)&^x|(quote-ones)&^quote|(backslash-ones)&^backslash)&highs | x&stop
 		if mark != 0 {
 			return n + bits.TrailingZeros64(mark)/8
 		}
