@@ -40,7 +40,7 @@ type journey struct {
 	deadline int64 // of the request itself; 0 is none
 	retryAt  int64 // end of the back-off
 
-	queued, connect int64 // durations so far: see Times
+	queued, connect, tls int64 // durations so far: see Times
 }
 
 // callState says where a call is.
@@ -92,7 +92,7 @@ func (k *call) complete(e *Engine, now, headAt int64) {
 	t := &k.Time
 	t.Total = time.Duration(now - k.accepted)
 	t.Queued = time.Duration(k.queued)
-	t.Connect = time.Duration(k.connect)
+	t.Connect, t.TLS = time.Duration(k.connect), time.Duration(k.tls)
 	if k.written != 0 {
 		t.Sent = time.Duration(k.written - k.accepted)
 	}

@@ -19,6 +19,7 @@ type prepared struct {
 	key        string // of the origin: scheme://host[:port], the default port left out
 	host       string // without brackets
 	port       uint16
+	secure     bool   // https
 	wire       []byte // the head
 	body       []byte
 	fields     []Field // scratch
@@ -41,7 +42,7 @@ func (e *Engine) compile(r *Request, p *prepared) *Error {
 		method = "GET"
 	}
 	*p = prepared{
-		key: u.key, host: u.host, port: u.port, body: r.Body, wire: p.wire[:0], fields: p.fields[:0],
+		key: u.key, host: u.host, port: u.port, secure: u.secure, body: r.Body, wire: p.wire[:0], fields: p.fields[:0],
 		head: method == "HEAD", idempotent: idempotent(method),
 	}
 	if method == "CONNECT" {
@@ -209,6 +210,7 @@ func defaultFields(c *Config) []Field {
 type splitTarget struct {
 	key, authority, host, target string
 	port                         uint16
+	secure                       bool
 }
 
 // splitURL is the function of that name, but for the parts of a URL that p had
@@ -218,27 +220,40 @@ func (p *prepared) splitURL(raw string) (u splitTarget, err *Error) {
 	if n == 0 || len(raw) <= n || raw[n] != '/' || raw[:n] != p.key {
 		return splitURL(raw)
 	}
-	u = splitTarget{key: p.key, authority: p.key[len("http://"):], host: p.host, port: p.port}
+	u = splitTarget{key: p.key, host: p.host, port: p.port, secure: p.secure}
+	u.authority = u.key[len(u.scheme())+len("://"):]
 	u.target, err = requestTarget(raw[n:])
 	return u, err
 }
 
-// splitURL takes an absolute http URL apart. Only what must change is copied:
+func (u *splitTarget) scheme() string {
+	if u.secure {
+		return "https"
+	}
+	return "http"
+}
+
+// defaultPort is the scheme's (RFC 9110 section 4.2).
+func (u *splitTarget) defaultPort() uint16 {
+	if u.secure {
+		return 443
+	}
+	return 80
+}
+
+// splitURL takes an absolute http or https URL apart. Only what must change is copied:
 // for a URL in its usual form the parts are substrings.
 func splitURL(raw string) (u splitTarget, _ *Error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
 		return u, invalid("URL %s has no scheme: write http://...", quote(raw))
 	}
-	if scheme != "http" {
-		switch lower := strings.ToLower(scheme); lower {
-		case "http":
-			raw = lower + raw[len(scheme):]
-		case "https":
-			return u, unsupported("https is not supported by this version")
-		default:
-			return u, invalid("URL scheme %s is not http or https", quote(scheme))
-		}
+	switch {
+	case strings.EqualFold(scheme, "http"):
+	case strings.EqualFold(scheme, "https"):
+		u.secure = true
+	default:
+		return u, invalid("URL scheme %s is not http or https", quote(scheme))
 	}
 	end := strings.IndexAny(rest, "/?#")
 	if end < 0 {
@@ -248,11 +263,10 @@ func splitURL(raw string) (u splitTarget, _ *Error) {
 	if err := u.splitAuthority(); err != nil {
 		return u, err
 	}
-	const prefix = len("http://")
-	if u.authority == rest[:end] {
-		u.key = raw[:prefix+end]
+	if u.authority == rest[:end] && scheme == u.scheme() {
+		u.key = raw[:len(scheme)+len("://")+end]
 	} else {
-		u.key = "http://" + u.authority
+		u.key = u.scheme() + "://" + u.authority
 	}
 	var err *Error
 	u.target, err = requestTarget(rest[end:])
@@ -279,7 +293,7 @@ func (u *splitTarget) splitAuthority() *Error {
 	} else if i := strings.IndexByte(a, ':'); i >= 0 {
 		host, port = a[:i], a[i:]
 	}
-	u.port = 80
+	u.port = u.defaultPort()
 	if port != "" && port != ":" {
 		n, err := strconv.ParseUint(port[1:], 10, 16)
 		if err != nil || n == 0 || port[0] != ':' {
@@ -291,7 +305,7 @@ func (u *splitTarget) splitAuthority() *Error {
 		return err
 	}
 	u.host = strings.ToLower(host)
-	if u.port == 80 && port != "" {
+	if u.port == u.defaultPort() && port != "" {
 		a = a[:len(a)-len(port)]
 	}
 	u.authority = strings.ToLower(a)

@@ -30,6 +30,10 @@ func TestSplitURL(t *testing.T) {
 		{"http://h/a#f?x", "http://h", "h", "h", "/a", 80},
 		{"HTTP://Ex.Ample:80/A", "http://ex.ample", "ex.ample", "ex.ample", "/A", 80},
 		{"http://h:8080/", "http://h:8080", "h:8080", "h", "/", 8080},
+		{"https://h/x", "https://h", "h", "h", "/x", 443},
+		{"HTTPS://h:443/x", "https://h", "h", "h", "/x", 443},
+		{"https://h:80/x", "https://h:80", "h:80", "h", "/x", 80},
+		{"http://h:443/x", "http://h:443", "h:443", "h", "/x", 443},
 		{"http://h:/x", "http://h", "h", "h", "/x", 80},
 		{"http://[::1]:81/", "http://[::1]:81", "[::1]:81", "::1", "/", 81},
 		{"http://[::1]/", "http://[::1]", "[::1]", "::1", "/", 80},
@@ -43,11 +47,11 @@ func TestSplitURL(t *testing.T) {
 			t.Errorf("%s: %v", c.url, err)
 			continue
 		}
-		want := splitTarget{c.key, c.authority, c.host, c.target, c.port}
+		want := splitTarget{c.key, c.authority, c.host, c.target, c.port, strings.HasPrefix(c.key, "https:")}
 		if u != want {
 			t.Errorf("%s:\n got %+v\nwant %+v", c.url, u, want)
 		}
-		p := prepared{key: u.key, host: u.host, port: u.port}
+		p := prepared{key: u.key, host: u.host, port: u.port, secure: u.secure}
 		if again, err := p.splitURL(c.url); err != nil || again != want {
 			t.Errorf("%s again:\n got %+v, %v\nwant %+v", c.url, again, err, want)
 		}
@@ -67,7 +71,6 @@ func TestSplitURLRefuses(t *testing.T) {
 		{"", InvalidRequest, "no scheme"},
 		{"example.com/", InvalidRequest, "no scheme"},
 		{"ftp://h/", InvalidRequest, "scheme"},
-		{"https://h/", Unsupported, "https"},
 		{"http:///x", InvalidRequest, "no host"},
 		{"http://:80/x", InvalidRequest, "no host"},
 		{"http://h:0/", InvalidRequest, "port"},

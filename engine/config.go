@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"runtime"
@@ -46,6 +47,12 @@ type Config struct {
 	// Accept: */* and User-Agent are added unless named here or in Omit.
 	Header []Field
 	Omit   []string
+
+	// TLS is what https connections are configured with: roots, client
+	// certificates, versions. Nil verifies against the system's roots, from TLS
+	// 1.2 on. Protocols, session cache and, unless it is set, the server name
+	// are the engine's.
+	TLS *tls.Config
 
 	Resolver Resolver      // default net.DefaultResolver
 	DNSTTL   time.Duration // how long an answer is used; default 60 s

@@ -21,9 +21,10 @@ type conn struct {
 	at    int // index in o.conns
 	idle  int // index in o.idle, or -1
 
-	sock   socket
-	t      transport
-	remote netip.AddrPort
+	sock    socket
+	t       transport
+	remote  netip.AddrPort
+	secured *TLSInfo // nil if it is not TLS
 	dialing
 
 	pipe      pipeline
@@ -48,24 +49,27 @@ type conn struct {
 
 // connState is where a connection is in its life.
 //
-//	connResolving -> connConnecting -> connOpen
-//	       \               |              |
-//	        \--------------+------> connClosed
+//	connResolving -> connConnecting -> connHandshaking -> connOpen
+//	       \               |     \_____________|___________/  |
+//	        \--------------+--------------------+------> connClosed
 type connState uint8
 
 const (
-	connResolving  connState = iota // waits for the addresses of its origin's host
-	connConnecting                  // has a socket whose connect(2) is under way
-	connOpen                        // can be written and read
-	connClosed                      // is over; events for it are stale
+	connResolving   connState = iota // waits for the addresses of its origin's host
+	connConnecting                   // has a socket whose connect(2) is under way
+	connHandshaking                  // is connected; the TLS handshake is under way
+	connOpen                         // can be written and read
+	connClosed                       // is over; events for it are stale
 )
 
 // A transport moves the bytes of an open connection without blocking. Reading
 // returns unix.EAGAIN when there is nothing, 0 and nil at the end; a write may
-// be cut short. A TLS connection will be a transport around a socket.
+// be cut short. A TLS connection is a transport around a socket.
 type transport interface {
 	read(b []byte) (int, error)
 	write(b []byte) (int, error)
+	flush() error    // sends what write took and could not send yet
+	truncated() bool // the end that read reported may have come before the peer's
 }
 
 // recvState is the receiving side.
@@ -132,13 +136,13 @@ func (c *conn) fill(now int64, most int) {
 func (c *conn) assign(k *call, now int64) {
 	k.takeQueueTime(now)
 	k.Attempts++
-	k.connect = 0
+	k.connect, k.tls = 0, 0
 	c.admit(k, now)
 }
 
 // admit puts into the pipeline a call whose attempt has begun.
 func (c *conn) admit(k *call, now int64) {
-	k.state, k.conn, k.Remote = callSent, c, c.remote
+	k.state, k.conn, k.Remote, k.TLS = callSent, c, c.remote, c.secured
 	k.waiting, k.written, k.first = now, 0, 0
 	if c.pipe.n == 0 {
 		c.headAt = now
@@ -200,7 +204,7 @@ func (c *conn) rest(now int64) {
 	case !c.pipe.wrote(0) || c.pipe.unsent == 0:
 		c.deadline = max(c.lastWrite, c.headAt) + int64(cfg.ReadTimeout)
 	default:
-		c.deadline = max(c.headAt, k.written) + int64(cfg.Timeout) - k.connect
+		c.deadline = max(c.headAt, k.written) + int64(cfg.Timeout) - k.connect - k.tls
 		if k.first != 0 {
 			c.deadline = min(c.deadline, c.in.last+int64(cfg.ReadTimeout))
 		}

@@ -121,7 +121,7 @@ func (c *conn) errorFor(w cause, k *call, i int) *Error {
 // those, a retry waits for its back-off first.
 func (l *loop) again(k *call, now int64, v verdict, replays *callQueue) {
 	l.dropBody(k)
-	k.Status, k.first, k.written, k.connect = 0, 0, 0, 0
+	k.Status, k.first, k.written, k.connect, k.tls = 0, 0, 0, 0, 0
 	k.waiting = now
 	if v != retry {
 		k.moved = k.moved || v == replayOnce
@@ -183,11 +183,8 @@ func (l *loop) abandon(k *call, now int64, kind Kind, message string) {
 		k.takeQueueTime(now)
 	case callDialing:
 		c := k.conn
-		err.Phase = PhaseConnect
-		if c.state == connResolving {
-			err.Phase = PhaseDNS
-		}
-		k.connect = now - c.startedAt
+		err.Phase = c.dialPhase()
+		k.connect, k.tls = c.dialTimes(now)
 		c.pinned, k.conn = nil, nil
 	case callSent:
 		c := k.conn

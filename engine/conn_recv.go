@@ -291,10 +291,12 @@ func (c *conn) answered(now int64, k *call) {
 func (c *conn) ended(now int64) {
 	k := c.pipe.first()
 	switch {
-	case k != nil && c.in.inBody && c.in.body.UntilClose() && c.sockErr == nil:
+	case k != nil && c.in.inBody && c.in.body.UntilClose() && c.sockErr == nil && !c.t.truncated():
 		c.answered(now, k)
 	case c.sockErr != nil:
 		c.broken(now, c.sockErr)
+	case c.t.truncated() && c.in.inBody && c.in.body.UntilClose():
+		c.close(now, cause{kind: Closed, message: "the peer closed the connection without close_notify: the body may be cut short " + c.progress()})
 	default:
 		c.close(now, cause{kind: Closed, message: "the peer closed the connection " + c.progress()})
 	}
@@ -320,7 +322,9 @@ func (c *conn) broken(now int64, err error) {
 	err = c.sockErr
 	w := cause{kind: Read, err: err, message: err.Error()}
 	reset := err == unix.ECONNRESET || err == unix.EPIPE
-	switch {
+	switch errno := unix.Errno(0); {
+	case !errors.As(err, &errno):
+		w.kind, w.message = TLS, tlsMessage(c.o.host, err)
 	case c.pipe.n > 0 && c.pipe.unsent == 0:
 		w.kind, w.message = Write, "the request was not taken in full: "+err.Error()
 	case reset:

@@ -38,4 +38,7 @@ func (c *conn) write(now int64) int64 {
 }
 
 // writable is called when the socket takes bytes again.
-func (c *conn) writable() { c.blocked = false }
+func (c *conn) writable() {
+	c.blocked = false
+	_ = c.t.flush() // what fails here fails again in write
+}

@@ -87,6 +87,9 @@ func (k *talk) release(c *conn)              { c.t.(*peer).closed = true }
 func (k *talk) wakeAt(int64)                 { k.l.armed = 0 }
 func (k *talk) trigger(task func(any) error) { k.tasks = append(k.tasks, task) }
 
+func (p *peer) flush() error    { return nil }
+func (p *peer) truncated() bool { return false }
+
 func (p *peer) read(b []byte) (int, error) {
 	if len(p.to) > 0 {
 		n := copy(b, p.to[0])

@@ -14,11 +14,12 @@ import (
 // dialing is what a connection knows while it is being made: for which call,
 // and which addresses are left to try.
 type dialing struct {
-	pinned    *call // its first call; nil if that was abandoned meanwhile
-	startedAt int64
-	addrs     []netip.Addr
-	tried     int
-	dialErr   error // of the last address
+	pinned      *call // its first call; nil if that was abandoned meanwhile
+	startedAt   int64
+	connectedAt int64 // 0 while it is not
+	addrs       []netip.Addr
+	tried       int
+	dialErr     error // of the last address
 }
 
 // dial begins a connection for k. A name's addresses are tried in turn within
@@ -93,7 +94,31 @@ func (c *conn) connectDone(now int64) {
 		c.tryNext(now)
 		return
 	}
+	c.connectedAt = now
+	if c.o.secure {
+		c.handshake(now)
+		return
+	}
 	c.opened(now)
+}
+
+// dialTimes are how long it took to connect, and then to secure the connection.
+func (c *conn) dialTimes(now int64) (connect, tls int64) {
+	if c.connectedAt == 0 {
+		return now - c.startedAt, 0
+	}
+	return c.connectedAt - c.startedAt, now - c.connectedAt
+}
+
+// dialPhase is how far the connection has come.
+func (c *conn) dialPhase() Phase {
+	switch c.state {
+	case connResolving:
+		return PhaseDNS
+	case connHandshaking:
+		return PhaseTLS
+	}
+	return PhaseConnect
 }
 
 // opened begins the life of a connection: with its pinned call alone if the
@@ -105,7 +130,7 @@ func (c *conn) opened(now int64) {
 	c.l.e.connects.Add(1)
 	if k := c.pinned; k != nil {
 		c.pinned = nil
-		k.connect = now - c.startedAt
+		k.connect, k.tls = c.dialTimes(now)
 		c.admit(k, now)
 	}
 	c.turn(now)
@@ -114,9 +139,12 @@ func (c *conn) opened(now int64) {
 // dialTimedOut is called when the time for the current address is over.
 func (c *conn) dialTimedOut(now int64) {
 	limit := min(c.l.e.cfg.ConnectTimeout, c.l.e.cfg.Timeout)
-	if c.state == connResolving {
+	switch c.state {
+	case connResolving:
 		c.dialFailed(now, cause{kind: DNS, message: fmt.Sprintf("host %s: the resolver gave no answer within %s", c.o.host, limit)})
-	} else {
+	case connHandshaking:
+		c.dialFailed(now, cause{kind: Timeout, message: fmt.Sprintf("TLS handshake with %s: not complete within %s", c.o.host, limit)})
+	default:
 		c.l.releaseSocket(c)
 		if c.tried < len(c.addrs) {
 			c.dialErr = os.ErrDeadlineExceeded
@@ -131,10 +159,7 @@ func (c *conn) dialTimedOut(now int64) {
 
 // dialFailed ends a connection that never was, and the attempt of its call.
 func (c *conn) dialFailed(now int64, w cause) {
-	phase := PhaseConnect
-	if w.kind == DNS {
-		phase = PhaseDNS
-	}
+	phase := c.dialPhase()
 	k := c.pinned
 	c.pinned = nil
 	remote := c.remote
@@ -143,7 +168,7 @@ func (c *conn) dialFailed(now int64, w cause) {
 		return
 	}
 	k.conn, k.Remote = nil, remote
-	k.connect = now - c.startedAt
+	k.connect, k.tls = c.dialTimes(now)
 	v := decide(outcome{
 		kind: w.kind, idempotent: k.p.idempotent, fault: true,
 		attempts: k.Attempts, retries: c.l.e.cfg.Retries,
@@ -171,6 +196,9 @@ func (s *socket) read(b []byte) (int, error) {
 	}
 	return int(n), nil
 }
+
+func (*socket) flush() error    { return nil }
+func (*socket) truncated() bool { return false }
 
 func (s *socket) write(b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))

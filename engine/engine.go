@@ -22,6 +22,7 @@ package engine
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -47,20 +48,23 @@ type Engine struct {
 	names     *nameCache
 	budget    budget
 	buffers   bufferPool
+	tls       *tls.Config   // the origins' are made of it
+	shaking   chan struct{} // bounds the handshakes
 	seed      maphash.Seed
 	turn      atomic.Uint32
 	connects  atomic.Int64
 	direct    *run          // carries the calls of Do
 	asking    chan struct{} // bounds them
 
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	mu     sync.Mutex
-	closed bool
-	runs   map[*run]bool
-	past   Stats          // of the runs that ended
-	active sync.WaitGroup // calls of Run and Do
-	polls  sync.WaitGroup
+	ctx        context.Context // ends with Close
+	cancel     context.CancelFunc
+	mu         sync.Mutex
+	closed     bool
+	runs       map[*run]bool
+	past       Stats          // of the runs that ended
+	active     sync.WaitGroup // calls of Run and Do
+	polls      sync.WaitGroup
+	handshakes sync.WaitGroup
 }
 
 // New checks cfg, starts the loops and returns the engine. Close it.
@@ -98,6 +102,7 @@ func newEngine(cfg Config) (*Engine, error) {
 		seed: maphash.MakeSeed(), runs: make(map[*run]bool), asking: make(chan struct{}, cfg.MaxInFlight),
 	}
 	e.wall = e.base.Round(0)
+	e.tls, e.shaking = cfg.baseTLS(), make(chan struct{}, maxHandshakes)
 	e.budget.most = cfg.MaxMemory
 	e.buffers.budget = &e.budget
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -173,8 +178,8 @@ func (e *Engine) Run(ctx context.Context, src Source, sink Sink) (Stats, error) 
 	e.mu.Lock()
 	e.runs[r] = true
 	e.mu.Unlock()
-	stopCtx := context.AfterFunc(ctx, func() { r.end(ctx.Err()) })
-	stopEngine := context.AfterFunc(e.ctx, func() { r.end(ErrClosed) })
+	stopCtx := afterEnd(ctx, func() { r.end(ctx.Err()) })
+	stopEngine := afterEnd(e.ctx, func() { r.end(ErrClosed) })
 
 	loopSource, ok := src.(LoopSource)
 	loopSink, ok2 := sink.(LoopSink)
@@ -200,6 +205,17 @@ func (e *Engine) Run(ctx context.Context, src Source, sink Sink) (Stats, error) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return s, r.err
+}
+
+// afterEnd has f called when ctx ends. After stop it is not running any more.
+func afterEnd(ctx context.Context, f func()) (stop func()) {
+	done := make(chan struct{})
+	stopped := context.AfterFunc(ctx, func() { defer close(done); f() })
+	return func() {
+		if !stopped() {
+			<-done
+		}
+	}
 }
 
 // Do sends one request and returns its response, which is the caller's. Where
@@ -290,5 +306,11 @@ func (e *Engine) Close() error {
 	}
 	e.polls.Wait()
 	e.names.wg.Wait()
+	e.handshakes.Wait()
+	if !again {
+		for _, l := range e.loops {
+			l.closePoller()
+		}
+	}
 	return nil
 }

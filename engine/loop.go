@@ -61,6 +61,8 @@ type loop struct {
 	buffers   *bufferPool
 	rbuf      []byte
 	wbuf      []byte
+	cipher    []byte // read(2)s of TLS connections
+	sealed    []byte // write(2)s of TLS connections
 	head      httpcodec.Head
 	limits    httpcodec.Limits
 }
@@ -104,6 +106,7 @@ func (l *loop) openPoller() (err error) {
 	return nil
 }
 
+// closePoller gives up the loop's descriptors, when nobody posts to it any more.
 func (l *loop) closePoller() {
 	_ = unix.Close(l.timerfd)
 	_ = l.poller.Close()
@@ -145,7 +148,6 @@ func (l *loop) run() {
 	for _, fd := range l.shut {
 		_ = unix.Close(fd)
 	}
-	l.closePoller()
 }
 
 // post has f called on the loop.
@@ -191,7 +193,7 @@ func (l *loop) connEvent(c *conn, ev netpoll.IOEvent) error {
 		}
 		now := l.now()
 		c.connectDone(now)
-		if c.state != connOpen || ev&(unix.EPOLLIN|gone) == 0 {
+		if c.state < connHandshaking || c.state == connClosed || ev&(unix.EPOLLIN|gone) == 0 {
 			return l.after(now)
 		}
 		// The peer has sent something already, or is gone again: this event
@@ -202,6 +204,12 @@ func (l *loop) connEvent(c *conn, ev netpoll.IOEvent) error {
 	}
 	if ev&gone != 0 {
 		c.gone = true
+	}
+	if s, ok := c.t.(*secure); ok && c.state == connHandshaking {
+		if ev&(unix.EPOLLIN|gone) != 0 {
+			c.feed(s)
+		}
+		return l.after(l.now())
 	}
 	if ev&(unix.EPOLLIN|gone) == 0 || c.stalled != 0 {
 		l.seen = 0
@@ -296,6 +304,14 @@ func (l *loop) endTurn(any) error {
 	return l.after(l.now())
 }
 
+// cipherIn is where TLS connections read ciphertext.
+func (l *loop) cipherIn() []byte {
+	if l.cipher == nil {
+		l.cipher = make([]byte, readBuffer)
+	}
+	return l.cipher
+}
+
 func (l *loop) makeReady(c *conn) {
 	if !c.ready {
 		c.ready = true
@@ -339,6 +355,9 @@ func (l *loop) release(c *conn) {
 // releaseSocket gives up the socket of c, if it has one.
 func (l *loop) releaseSocket(c *conn) {
 	if c.t != nil {
+		if s, ok := c.t.(*secure); ok {
+			s.end()
+		}
 		l.net.release(c)
 		c.t = nil
 	}

@@ -1,5 +1,7 @@
 package engine
 
+import "crypto/tls"
+
 // An origin is scheme, host and port, and what one loop knows and holds of it:
 // the requests that wait, its connections, the depth it has earned.
 //
@@ -9,10 +11,12 @@ package engine
 //
 // Owner: the loop.
 type origin struct {
-	l    *loop
-	key  string
-	host string
-	port uint16
+	l      *loop
+	key    string
+	host   string
+	port   uint16
+	secure bool // https
+	tls    *tls.Config
 
 	shared   callQueue // may share a pipeline
 	solo     callQueue // must be alone on their connection
@@ -48,7 +52,7 @@ func (l *loop) originFor(p *prepared) *origin {
 			l.sweepAt = max(sweepOrigins, 2*len(l.origins))
 		}
 		o = &origin{
-			l: l, key: p.key, host: p.host, port: p.port,
+			l: l, key: p.key, host: p.host, port: p.port, secure: p.secure,
 			depth: newDepth(&l.e.cfg), pacer: newPacer(l.hostRate(p.key)), most: l.perHost(p.key),
 		}
 		o.timer.owner = o

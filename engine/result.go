@@ -17,9 +17,12 @@ type Times struct {
 	// all attempts: waiting for its turn under a rate, for a connection, for
 	// the end of a back-off, or, already written, behind others in a pipeline.
 	Queued time.Duration
-	// Connect is the time the last attempt spent resolving and connecting; 0
+	// Connect is the time the last attempt spent resolving and connecting, 0
 	// when it used a connection that was already open.
 	Connect time.Duration
+	// TLS is the time the last attempt spent in the TLS handshake, after Connect;
+	// 0 as for Connect, and without TLS.
+	TLS time.Duration
 	// Sent runs from Start to the write that took the request's last byte, in
 	// the last attempt; 0 if it was never written in full. Total - Sent is what
 	// the connection and the server took, a pipeline's wait included.
@@ -42,8 +45,16 @@ type Response struct {
 	Start     time.Time
 	Time      Times
 	Remote    netip.AddrPort // the peer of the last attempt; invalid if there was none
+	TLS       *TLSInfo       // of the connection; nil without TLS
 
 	head []byte // the final response head, if Config.KeepHead
+}
+
+// TLSInfo says how a connection is secured. It is shared and never changes.
+type TLSInfo struct {
+	Version     uint16 // such as tls.VersionTLS13; tls.VersionName names it
+	CipherSuite uint16 // tls.CipherSuiteName names it
+	Resumed     bool   // by a session of an earlier connection
 }
 
 // Fields yields the response's header fields in the order received, names as
