@@ -19,6 +19,9 @@ import (
 // The test binary is the command too: stories in testdata run hotlap as users
 // do.
 func TestMain(m *testing.M) {
+	if os.Getenv("GORACE") == "" {
+		os.Setenv("GORACE", "atexit_sleep_ms=0") // or each hotlap takes a second more under the race detector
+	}
 	testscript.Main(m, map[string]func(){"hotlap": main})
 }
 
@@ -37,6 +40,7 @@ func TestStories(t *testing.T) {
 			env.Setenv("TARGET", "http://"+server.Addr())
 			env.Setenv("MIRROR", "http://"+mirror)
 			env.Setenv("REFUSED", "http://"+refused)
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

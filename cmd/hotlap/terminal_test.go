@@ -134,7 +134,7 @@ func TestDemoInterrupted(t *testing.T) {
 	for _, c := range endings {
 		t.Run(c.signal.String(), func(t *testing.T) {
 			t.Parallel()
-			p, screen := onTerminal(t, nil, "demo", "-n", "1000m", "-c", "4")
+			p, screen := onTerminal(t, []string{"TERM=xterm"}, "demo", "-n", "1000m", "-c", "4")
 			screen.until(" in flight")
 			p.signal(c.signal)
 			p.exits(c.code)
