@@ -36,6 +36,7 @@ type conn struct {
 
 	out    []byte
 	closes bool // no request is served after this one
+	resets bool // and the close is an RST
 
 	// What is left of a long body, and what the connection waits for.
 	left  int64
@@ -47,7 +48,7 @@ type conn struct {
 
 // serve answers what requests have come, in order, and sends the answers in
 // one write. It stops early where an answer has to wait.
-func (k *conn) serve(c gnet.Conn) gnet.Action {
+func (k *conn) serve(c stream) gnet.Action {
 	in, err := c.Peek(-1)
 	if err != nil {
 		return gnet.Close
@@ -87,7 +88,7 @@ func (k *conn) serve(c gnet.Conn) gnet.Action {
 
 // waits says whether the connection may not go on yet; it is woken when it is
 // worth asking again.
-func (k *conn) waits(c gnet.Conn) bool {
+func (k *conn) waits(c stream) bool {
 	var d time.Duration
 	switch {
 	case !k.due.IsZero():
@@ -105,7 +106,7 @@ func (k *conn) waits(c gnet.Conn) bool {
 	return true
 }
 
-func (k *conn) wakeIn(c gnet.Conn, d time.Duration) {
+func (k *conn) wakeIn(c stream, d time.Duration) {
 	if k.timer == nil {
 		k.timer = time.AfterFunc(d, func() { _ = c.Wake(nil) })
 		return
@@ -113,7 +114,7 @@ func (k *conn) wakeIn(c gnet.Conn, d time.Duration) {
 	k.timer.Reset(d)
 }
 
-func (k *conn) send(c gnet.Conn) gnet.Action {
+func (k *conn) send(c stream) gnet.Action {
 	if len(k.out) == 0 {
 		return gnet.None
 	}
@@ -129,7 +130,7 @@ func (k *conn) send(c gnet.Conn) gnet.Action {
 
 // next takes a request, or a piece of one, from in. more says whether to call
 // it again.
-func (k *conn) next(c gnet.Conn, in []byte) (n int, more bool) {
+func (k *conn) next(c stream, in []byte) (n int, more bool) {
 	if len(in) == 0 {
 		return 0, false
 	}
@@ -165,7 +166,7 @@ func (k *conn) next(c gnet.Conn, in []byte) (n int, more bool) {
 }
 
 // takeBody takes a piece of a request body, and answers when it is complete.
-func (k *conn) takeBody(c gnet.Conn, in []byte) (int, bool) {
+func (k *conn) takeBody(c stream, in []byte) (int, bool) {
 	data, n, done, err := k.body.Next(in)
 	if err != nil {
 		return n, k.refuse(err)
@@ -194,7 +195,7 @@ func (k *conn) refuse(fault error) bool {
 }
 
 // sendMore sends a part of a long body.
-func (k *conn) sendMore(c gnet.Conn) gnet.Action {
+func (k *conn) sendMore(c stream) gnet.Action {
 	n := int(min(k.left, sendAt))
 	k.left -= int64(n)
 	if k.coded {

@@ -7,13 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
-
 	"hotlap/httpcodec"
 )
 
 // route appends the answer to a request, or arranges for it to come.
-func (k *conn) route(c gnet.Conn, method, target []byte) {
+func (k *conn) route(c stream, method, target []byte) {
 	isHead := string(method) == "HEAD"
 	path, _, _ := bytes.Cut(target, []byte("?"))
 	name, arg := split(path)
@@ -192,10 +190,10 @@ func (k *conn) closeAt(isHead bool, n int64, target []byte) {
 }
 
 // reset sends half a response; the close that follows is an RST.
-func (k *conn) reset(c gnet.Conn) {
+func (k *conn) reset(c stream) {
 	k.out = append(k.out, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf"...)
 	_ = c.SetLinger(0)
-	k.closes = true
+	k.closes, k.resets = true, true
 }
 
 // headerMap is what /echo says of the head.

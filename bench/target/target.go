@@ -1,6 +1,7 @@
 // Package target is the server that hotlap is tried, tested and measured
 // against: pipelining in, pipelining out, one write for all that one read
-// brought. It runs on gnet, with the codec that the client uses.
+// brought. It runs on gnet, with the codec that the client uses; with TLS, which
+// gnet has not, on goroutines.
 //
 //	/            "Hello, World!"
 //	/echo        method, target, headers and body of the request, as JSON
@@ -15,6 +16,7 @@ package target
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -31,6 +33,9 @@ import (
 type Options struct {
 	Addr  string // host:port; port 0 is any free port
 	Loops int    // event loops
+	// TLS makes it an https server, which has a goroutine per connection
+	// instead of event loops.
+	TLS *tls.Config
 }
 
 // A Server is running from Start to Close.
@@ -40,6 +45,7 @@ type Server struct {
 	addr   string
 	booted chan error
 	ended  chan error
+	tls    *tlsServer // instead of the engine
 }
 
 // Start listens and serves.
@@ -49,6 +55,13 @@ func Start(o Options) (*Server, error) {
 	}
 	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
 		return nil, fmt.Errorf("listen address %q: want HOST:PORT, as in 127.0.0.1:8080: %w", o.Addr, err)
+	}
+	if o.TLS != nil {
+		t, err := startTLS(o.Addr, o.TLS)
+		if err != nil {
+			return nil, err
+		}
+		return &Server{tls: t, addr: t.l.Addr().String()}, nil
 	}
 	s := &Server{booted: make(chan error, 1), ended: make(chan error, 1)}
 	go func() {
@@ -74,6 +87,9 @@ const closeTimeout = 10 * time.Second
 
 // Close closes the listener and all connections.
 func (s *Server) Close() error {
+	if s.tls != nil {
+		return s.tls.close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if err := s.engine.Stop(ctx); err != nil {

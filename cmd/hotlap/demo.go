@@ -52,8 +52,16 @@ func runDemo(ctx context.Context, std *stdio, args []string) int {
 	case *connections < 1 || *connections > 10_000:
 		return std.misuse("demo", "-c %d: want 1 to 10000", *connections)
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer func() { signal.Stop(signals); close(signals) }()
+	go func() {
+		if s, ok := <-signals; ok {
+			cancel(ended{s.(syscall.Signal)})
+		}
+	}()
 	addr, end, err := startTarget()
 	if err != nil {
 		std.complain("demo", "start the target server: %v", err)
@@ -63,6 +71,11 @@ func runDemo(ctx context.Context, std *stdio, args []string) int {
 	l := &lap{std: std, base: "http://" + addr, n: int64(n)}
 	return l.run(ctx, *connections)
 }
+
+// ended is why a run ends that a signal ended.
+type ended struct{ signal syscall.Signal }
+
+func (e ended) Error() string { return "early, by a signal: " + e.signal.String() }
 
 // startTarget runs hotlap serve as a child, so that the client's CPU time and
 // memory are the client's. The child ends when its standard input does, which
@@ -168,7 +181,10 @@ func (l *lap) run(ctx context.Context, connections int) int {
 	l.summary(stats, connections)
 	switch {
 	case ctx.Err() != nil:
-		return exitSIGINT
+		fmt.Fprintf(l.std.out, "%-12s%v\n", "ended", context.Cause(ctx))
+		var s ended
+		errors.As(context.Cause(ctx), &s)
+		return 128 + int(s.signal)
 	case err != nil:
 		l.std.complain("demo", "%v", err)
 		return exitFailed

@@ -86,7 +86,7 @@ func (f *fetching) open() (code int) {
 		return exitFailed
 	}
 	f.writer = output.NewWriter(f.out, output.Options{
-		Bodies: f.o.engine.KeepBody, Headers: f.o.engine.KeepHead, Idle: f.idle,
+		Bodies: f.o.engine.KeepBody, Headers: f.o.engine.KeepHead, TLS: f.o.tlsInfo, Idle: f.idle,
 		Fail: func(error) { f.cancel() },
 	})
 	return exitOK
@@ -160,6 +160,9 @@ func (f *fetching) run(ctx context.Context) int {
 	cancel()
 	f.source.Stop()
 	_ = f.engine.Close() // nothing is in flight
+	if f.o.tls.keyLogOut != nil {
+		_ = f.o.tls.keyLogOut.Close()
+	}
 	return f.finish(stats, err, f.closeOutput())
 }
 

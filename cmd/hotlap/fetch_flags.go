@@ -44,6 +44,13 @@ Concurrency (k and m mean thousand and million):
     -R, --rate RATE          requests per second in all
         --host-rate RATE     requests per second per origin
 
+TLS (https URLs are verified against the system's roots):
+    -k, --insecure           do not verify the server's certificate
+        --cacert FILE        verify against the certificates in FILE, PEM, instead
+        --cert FILE, --key FILE   the client certificate, with its chain, and its key
+        --tls-min 1.2|1.3    refuse older versions (1.2)
+        --sslkeylog FILE     append the session keys to FILE, for Wireshark
+
 Time (such as 500ms, 30s, 2m):
         --timeout TIME       for an attempt: resolving, connecting, and the request
                              while it is first in line (30s)
@@ -56,6 +63,7 @@ Output:
     -o, --output FILE        default standard output
         --save-body inline|none  write bodies into the lines, or drop them (inline)
         --include-headers    write response headers
+        --include-tls        write version, cipher and resumption of TLS
         --max-body SIZE      keep that much of a body (16MiB)
         --max-memory SIZE    of all bodies that are being received or written (256MiB)
         --progress auto|always|never   on standard error (auto: on a terminal)
@@ -67,8 +75,8 @@ Times in a line: start is when the request was taken from the input; total_us
 runs from there to its end, all attempts and waits included. queued_us is the
 part in which nothing was done for it: it waited for its rate, a connection, a
 back-off, or those before it in a pipeline, in all attempts. Of the last attempt:
-connect_us was spent resolving and connecting (absent on a connection that was
-open), ttfb_us runs from the moment the request was written and first in line to
+connect_us was spent resolving and connecting and tls_us in the TLS handshake
+(absent on a connection that was open), ttfb_us runs from the moment the request was written and first in line to
 the first byte of its final response.
 
 Exit codes: 0 done; 1 could not start, or the output broke; 2 bad arguments or
@@ -89,6 +97,8 @@ type fetchOptions struct {
 	progress  string
 	summary   string
 	fail      bool
+	tls       tlsOptions
+	tlsInfo   bool
 	bodyStdin bool
 }
 
@@ -123,6 +133,8 @@ func fetchFlags(std *stdio, o *fetchOptions) *pflag.FlagSet {
 	f.StringVarP(&o.output, "output", "o", "-", "")
 	f.Var(choice{&o.saveBody, []string{"inline", "none"}}, "save-body", "")
 	f.BoolVar(&c.KeepHead, "include-headers", false, "")
+	f.BoolVar(&o.tlsInfo, "include-tls", false, "")
+	o.tls.flags(f)
 	f.Var(number[int64]{&c.MaxBody, 1, math.MaxInt32}, "max-body", "")
 	f.Var(number[int64]{&c.MaxMemory, 1, 1 << 50}, "max-memory", "")
 	f.Var(choice{&o.progress, []string{"auto", "always", "never"}}, "progress", "")
@@ -131,7 +143,7 @@ func fetchFlags(std *stdio, o *fetchOptions) *pflag.FlagSet {
 	return f
 }
 
-// parseFetch reads the command line. It touches nothing but the file of -b.
+// parseFetch reads the command line, and the files it names beside the input.
 func parseFetch(std *stdio, args []string) (*fetchOptions, error) {
 	o := new(fetchOptions)
 	f := fetchFlags(std, o)
@@ -145,7 +157,12 @@ func parseFetch(std *stdio, args []string) (*fetchOptions, error) {
 		}
 		o.input = "-"
 	}
-	return o, o.check(f)
+	if err := o.check(f); err != nil {
+		return nil, err
+	}
+	var err error
+	o.engine.TLS, err = o.tls.config()
+	return o, err
 }
 
 // check looks for flags that do not go together.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"os"
@@ -25,23 +26,34 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"hotlap": main})
 }
 
-// TestStories runs testdata/*.txtar. TARGET is a target server, MIRROR answers
-// each request with its own bytes, REFUSED is a port where no one listens.
+// TestStories runs testdata/*.txtar. TARGET is a target server, SECURE another
+// one with TLS, whose CA is in ca.pem, MIRROR answers each request with its own
+// bytes, REFUSED is a port where no one listens.
 func TestStories(t *testing.T) {
 	server, err := target.Start(target.Options{Addr: "127.0.0.1:0", Loops: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
+	cert, ca, err := target.MakeCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure, err := target.Start(target.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = secure.Close() })
 	mirror, refused := startMirror(t), refusingAddress(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TARGET", "http://"+server.Addr())
+			env.Setenv("SECURE", "https://"+secure.Addr())
 			env.Setenv("MIRROR", "http://"+mirror)
 			env.Setenv("REFUSED", "http://"+refused)
 			env.Setenv("GORACE", os.Getenv("GORACE"))
-			return nil
+			return os.WriteFile(env.WorkDir+"/ca.pem", ca, 0o666)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":  exits,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,9 +14,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"hotlap/bench/target"
+	"hotlap/cmd/internal/report"
 )
 
-const serveUsage = `Usage: hotlap serve [-l ADDR] [--loops N]
+const serveUsage = `Usage: hotlap serve [-l ADDR] [--loops N] [--tls [--ca-out FILE | --cert FILE --key FILE]]
 
 Run the target server: something to send requests to. It pipelines.
 
@@ -31,6 +33,10 @@ Run the target server: something to send requests to. It pipelines.
 
   -l, --listen ADDR  host:port (127.0.0.1:8080); port 0 is any free port
       --loops N      event loops (1)
+      --tls          serve https, with a certificate for localhost, 127.0.0.1 and
+                     ::1 that is made on the fly
+      --ca-out FILE  write the certificate of its CA to FILE, for hotlap fetch --cacert
+      --cert FILE, --key FILE   with --tls: the certificate chain and the key to use, PEM
 
 It listens on loopback unless told otherwise, prints where on standard error,
 and ends with exit code 0 on SIGINT or SIGTERM.
@@ -40,6 +46,9 @@ func runServe(ctx context.Context, std *stdio, args []string) int {
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	listen := flags.StringP("listen", "l", "127.0.0.1:8080", "")
 	loops := flags.Int("loops", 1, "")
+	secure := flags.Bool("tls", false, "")
+	caOut := flags.String("ca-out", "", "")
+	cert, key := flags.String("cert", "", ""), flags.String("key", "", "")
 	withParent := flags.Bool("with-parent", false, "") // of demo: end when standard input does
 	flags.Usage = func() {}
 	switch err := flags.Parse(args); {
@@ -52,15 +61,30 @@ func runServe(ctx context.Context, std *stdio, args []string) int {
 		return std.misuse("serve", "unexpected argument %q: the address goes behind -l", flags.Arg(0))
 	case *loops < 1 || *loops > 256:
 		return std.misuse("serve", "--loops %d: want 1 to 256", *loops)
+	case !*secure && (*caOut != "" || *cert != "" || *key != ""):
+		return std.misuse("serve", "--ca-out, --cert and --key go with --tls")
+	case *cert != "" && *caOut != "":
+		return std.misuse("serve", "--ca-out is for the certificate that is made on the fly, not for --cert")
+	case *cert == "" && *key != "":
+		return std.misuse("serve", "--key goes with --cert")
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	s, err := target.Start(target.Options{Addr: *listen, Loops: *loops})
+	options, scheme := target.Options{Addr: *listen, Loops: *loops}, "http"
+	if *secure {
+		scheme = "https"
+		tlsConfig, err := serveTLS(*cert, *key, *caOut)
+		if err != nil {
+			return std.misuse("serve", "%v", err)
+		}
+		options.TLS = tlsConfig
+	}
+	s, err := target.Start(options)
 	if err != nil {
 		std.complain("serve", "%v", err)
 		return exitFailed
 	}
-	fmt.Fprintf(std.err, "listening on http://%s\n", s.Addr())
+	fmt.Fprintf(std.err, "listening on %s://%s\n", scheme, s.Addr())
 	warnIfExposed(std, s.Addr())
 	if *withParent {
 		go func() {
@@ -74,6 +98,29 @@ func runServe(ctx context.Context, std *stdio, args []string) int {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// serveTLS is the server's side of TLS, with the certificate of a file or one
+// made now.
+func serveTLS(certFile, keyFile, caOut string) (*tls.Config, error) {
+	c := &tls.Config{NextProtos: []string{"http/1.1"}}
+	if certFile != "" {
+		cert, err := loadKeyPair(certFile, keyFile)
+		if err != nil {
+			return nil, err
+		}
+		c.Certificates = []tls.Certificate{cert}
+		return c, nil
+	}
+	cert, ca, err := target.MakeCertificate()
+	if err != nil {
+		return nil, err
+	}
+	c.Certificates = []tls.Certificate{cert}
+	if caOut != "" {
+		return c, report.WriteFile(caOut, ca)
+	}
+	return c, nil
 }
 
 // warnIfExposed says so where others than this machine can connect.

@@ -1,6 +1,7 @@
 package output
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"strconv"
 	"time"
@@ -24,6 +25,9 @@ func (w *Writer) result(r *engine.Result) {
 	dst = appendTimes(dst, r)
 	if r.Remote.IsValid() {
 		dst = appendRemote(dst, r.Remote)
+	}
+	if w.o.TLS && r.TLS != nil {
+		dst = appendTLS(dst, r.TLS)
 	}
 	if r.Err != nil {
 		dst = appendError(dst, it, r.Err)
@@ -81,6 +85,10 @@ func appendTimes(dst []byte, r *engine.Result) []byte {
 		dst = append(dst, `,"connect_us":`...)
 		dst = appendMicros(dst, t.Connect)
 	}
+	if t.TLS != 0 {
+		dst = append(dst, `,"tls_us":`...)
+		dst = appendMicros(dst, t.TLS)
+	}
 	if t.TTFB != 0 || r.Status != 0 { // 0 is what it can be behind others in a pipeline
 		dst = append(dst, `,"ttfb_us":`...)
 		dst = appendMicros(dst, t.TTFB)
@@ -98,6 +106,16 @@ func appendRemote(dst []byte, remote netip.AddrPort) []byte {
 	dst = append(dst, `,"remote":"`...)
 	dst = remote.AppendTo(dst)
 	return append(dst, '"')
+}
+
+func appendTLS(dst []byte, info *engine.TLSInfo) []byte {
+	dst = append(dst, `,"tls":{"version":`...)
+	dst = appendString(dst, tls.VersionName(info.Version))
+	dst = append(dst, `,"cipher":`...)
+	dst = appendString(dst, tls.CipherSuiteName(info.CipherSuite))
+	dst = append(dst, `,"resumed":`...)
+	dst = strconv.AppendBool(dst, info.Resumed)
+	return append(dst, '}')
 }
 
 // appendError appends the error. A request that was never valid is named by

@@ -27,6 +27,7 @@ const (
 type Options struct {
 	Bodies  bool // "body" or "body_base64"
 	Headers bool // "headers"
+	TLS     bool // "tls"
 	// Idle says that no result is to be expected soon: then nothing is held
 	// back. Nil is never.
 	Idle func() bool

@@ -130,7 +130,12 @@ func (s *Summary) WriteFile(name string) error {
 	if err != nil {
 		return err
 	}
-	text = append(text, '\n')
+	return WriteFile(name, append(text, '\n'))
+}
+
+// WriteFile puts text in the place of a file at once, by rename, so that
+// nobody sees half of it. What is no regular file is written to.
+func WriteFile(name string, text []byte) error {
 	if real, err := filepath.EvalSymlinks(name); err == nil {
 		name = real
 	}
@@ -138,7 +143,7 @@ func (s *Summary) WriteFile(name string) error {
 		return writeTo(name, text, os.O_WRONLY)
 	}
 	temp := fmt.Sprintf("%s.%d.tmp", name, os.Getpid())
-	err = writeTo(temp, text, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	err := writeTo(temp, text, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err == nil {
 		err = os.Rename(temp, name)
 	}
