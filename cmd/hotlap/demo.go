@@ -35,9 +35,9 @@ Exit code 0 if every answer was right, else 1.
 
 func runDemo(ctx context.Context, std *stdio, args []string) int {
 	flags := pflag.NewFlagSet("demo", pflag.ContinueOnError)
-	n := count(1_000_000)
-	flags.VarP(&n, "requests", "n", "")
-	connections := flags.IntP("connections", "c", 64, "")
+	n, connections := int64(1_000_000), 64
+	flags.VarP(number[int64]{&n, 1, 1_000_000_000}, "requests", "n", "")
+	flags.VarP(number[int]{&connections, 1, 10_000}, "connections", "c", "")
 	flags.Usage = func() {}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, pflag.ErrHelp):
@@ -47,10 +47,6 @@ func runDemo(ctx context.Context, std *stdio, args []string) int {
 		return std.misuse("demo", "%v", err)
 	case flags.NArg() > 0:
 		return std.misuse("demo", "unexpected argument %q", flags.Arg(0))
-	case n < 1 || n > 1_000_000_000:
-		return std.misuse("demo", "-n %d: want 1 to 1000m", n)
-	case *connections < 1 || *connections > 10_000:
-		return std.misuse("demo", "-c %d: want 1 to 10000", *connections)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -68,8 +64,8 @@ func runDemo(ctx context.Context, std *stdio, args []string) int {
 		return exitFailed
 	}
 	defer end()
-	l := &lap{std: std, base: "http://" + addr, n: int64(n)}
-	return l.run(ctx, *connections)
+	l := &lap{std: std, base: "http://" + addr, n: n}
+	return l.run(ctx, connections)
 }
 
 // ended is why a run ends that a signal ended.

@@ -45,7 +45,8 @@ and ends with exit code 0 on SIGINT or SIGTERM.
 func runServe(ctx context.Context, std *stdio, args []string) int {
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	listen := flags.StringP("listen", "l", "127.0.0.1:8080", "")
-	loops := flags.Int("loops", 1, "")
+	loops := 1
+	flags.Var(number[int]{&loops, 1, 256}, "loops", "")
 	secure := flags.Bool("tls", false, "")
 	caOut := flags.String("ca-out", "", "")
 	cert, key := flags.String("cert", "", ""), flags.String("key", "", "")
@@ -59,8 +60,6 @@ func runServe(ctx context.Context, std *stdio, args []string) int {
 		return std.misuse("serve", "%v", err)
 	case flags.NArg() > 0:
 		return std.misuse("serve", "unexpected argument %q: the address goes behind -l", flags.Arg(0))
-	case *loops < 1 || *loops > 256:
-		return std.misuse("serve", "--loops %d: want 1 to 256", *loops)
 	case !*secure && (*caOut != "" || *cert != "" || *key != ""):
 		return std.misuse("serve", "--ca-out, --cert and --key go with --tls")
 	case *cert != "" && *caOut != "":
@@ -70,7 +69,7 @@ func runServe(ctx context.Context, std *stdio, args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	options, scheme := target.Options{Addr: *listen, Loops: *loops}, "http"
+	options, scheme := target.Options{Addr: *listen, Loops: loops}, "http"
 	if *secure {
 		scheme = "https"
 		tlsConfig, err := serveTLS(*cert, *key, *caOut)
