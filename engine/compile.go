@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/idna"
 
 	"hotlap/httpcodec"
 )
@@ -19,7 +22,8 @@ type prepared struct {
 	key        string // of the origin: scheme://host[:port], the default port left out
 	host       string // without brackets
 	port       uint16
-	secure     bool   // https
+	secure     bool // https
+	proxy      *proxy
 	wire       []byte // the head
 	body       []byte
 	fields     []Field // scratch
@@ -37,25 +41,38 @@ func (e *Engine) compile(r *Request, p *prepared) *Error {
 	if err != nil {
 		return err
 	}
+	via := p.proxy
+	if e.proxies != nil && u.key != p.key {
+		if via, err = e.proxies.of(&u); err != nil {
+			return err
+		}
+	}
 	method := r.Method
 	if method == "" {
 		method = "GET"
 	}
 	*p = prepared{
-		key: u.key, host: u.host, port: u.port, secure: u.secure, body: r.Body, wire: p.wire[:0], fields: p.fields[:0],
+		key: u.key, host: u.host, port: u.port, secure: u.secure, proxy: via, body: r.Body, wire: p.wire[:0], fields: p.fields[:0],
 		head: method == "HEAD", idempotent: idempotent(method),
 	}
 	if method == "CONNECT" {
 		return invalid("method CONNECT makes a tunnel, not a request")
 	}
 	fields := e.defaults
-	if len(r.Header) > 0 || len(r.Omit) > 0 {
-		p.fields = mergeFields(p.fields, e.defaults, r.Header, r.Omit)
+	if len(r.Header) > 0 || len(r.Omit) > 0 || u.authorization != "" {
+		p.fields = mergeFields(p.fields, e.defaults, u.credentials(r.Header), r.Omit)
 		fields = p.fields
 	}
 	host, fields, err := p.readFields(u.authority, fields)
 	if err != nil {
 		return err
+	}
+	if via.forwards(u.secure) {
+		u.target = u.key + u.target
+		if via.basic != "" {
+			p.fields = append(append(p.fields[:0:0], fields...), Field{Name: "Proxy-Authorization", Value: via.basic})
+			fields = p.fields
+		}
 	}
 	wire, cerr := httpcodec.AppendRequest(p.wire, method, u.target, host, fields, contentLength(method, r.Body))
 	if cerr != nil {
@@ -211,6 +228,7 @@ type splitTarget struct {
 	key, authority, host, target string
 	port                         uint16
 	secure                       bool
+	authorization                string // of the user in the URL
 }
 
 // splitURL is the function of that name, but for the parts of a URL that p had
@@ -246,7 +264,7 @@ func (u *splitTarget) defaultPort() uint16 {
 func splitURL(raw string) (u splitTarget, _ *Error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
-		return u, invalid("URL %s has no scheme: write http://...", quote(raw))
+		return u, invalid("URL %s has no scheme: write http://...", quote(RedactURL(raw)))
 	}
 	switch {
 	case strings.EqualFold(scheme, "http"):
@@ -260,6 +278,13 @@ func splitURL(raw string) (u splitTarget, _ *Error) {
 		end = len(rest)
 	}
 	u.authority = rest[:end]
+	if at := strings.LastIndexByte(u.authority, '@'); at >= 0 {
+		var err *Error
+		if u.authorization, err = userAuthorization(u.authority[:at]); err != nil {
+			return u, err
+		}
+		u.authority = u.authority[at+1:]
+	}
 	if err := u.splitAuthority(); err != nil {
 		return u, err
 	}
@@ -277,9 +302,6 @@ func splitURL(raw string) (u splitTarget, _ *Error) {
 // goes into the Host field: lower case, without the default port.
 func (u *splitTarget) splitAuthority() *Error {
 	a := u.authority
-	if strings.IndexByte(a, '@') >= 0 {
-		return unsupported("user and password in a URL are not supported: use the header Authorization")
-	}
 	host, port := a, ""
 	if strings.HasPrefix(a, "[") {
 		end := strings.IndexByte(a, ']')
@@ -301,10 +323,14 @@ func (u *splitTarget) splitAuthority() *Error {
 		}
 		u.port = uint16(n)
 	}
-	if err := checkHost(host); err != nil {
+	ascii, err := asciiHost(host)
+	if err != nil {
 		return err
 	}
-	u.host = strings.ToLower(host)
+	if ascii != host {
+		a = ascii + port // no brackets: what is not ASCII is no IPv6 address
+	}
+	u.host = strings.ToLower(ascii)
 	if u.port == u.defaultPort() && port != "" {
 		a = a[:len(a)-len(port)]
 	}
@@ -312,8 +338,64 @@ func (u *splitTarget) splitAuthority() *Error {
 	return nil
 }
 
-// checkHost refuses what can be no host name, so that nothing odd reaches the
-// resolver or the Host field.
+// userAuthorization makes basic authentication (RFC 7617) of the user
+// information of a URL. What is wrong with it is said without showing it.
+func userAuthorization(info string) (string, *Error) {
+	user, password, _ := strings.Cut(info, ":")
+	user, err1 := url.PathUnescape(user)
+	password, err2 := url.PathUnescape(password)
+	switch {
+	case err1 != nil || err2 != nil:
+		return "", invalid("user or password in the URL is not percent-encoded rightly")
+	case strings.Contains(user, ":") || !httpcodec.ValidFieldValue(user+password):
+		return "", invalid("user or password in the URL has a character that basic authentication cannot carry")
+	}
+	return basicAuth(user, password), nil
+}
+
+// credentials adds those of the URL to the request's own fields, unless they
+// say it themselves.
+func (u *splitTarget) credentials(own []Field) []Field {
+	if u.authorization == "" || named(own, "Authorization") {
+		return own
+	}
+	return append(own[:len(own):len(own)], Field{Name: "Authorization", Value: u.authorization})
+}
+
+// RedactURL returns a URL without the user and password in it.
+func RedactURL(raw string) string {
+	start := 0
+	if i := strings.Index(raw, "://"); i >= 0 {
+		start = i + len("://")
+	}
+	end := len(raw)
+	if i := strings.IndexAny(raw[start:], "/?#"); i >= 0 {
+		end = start + i
+	}
+	at := strings.LastIndexByte(raw[start:end], '@')
+	if at < 0 {
+		return raw
+	}
+	return raw[:start] + raw[start+at+1:]
+}
+
+// asciiHost returns an international name in its xn-- form (RFC 5891), and
+// refuses what can be no host name, so that nothing odd reaches the resolver or
+// the Host field.
+func asciiHost(host string) (string, *Error) {
+	for i := 0; i < len(host); i++ {
+		if host[i] >= 0x80 {
+			ascii, err := idna.Lookup.ToASCII(host)
+			if err != nil {
+				return "", invalid("host %s is no international name: %v", quote(host), err)
+			}
+			host = ascii
+			break
+		}
+	}
+	return host, checkHost(host)
+}
+
 func checkHost(host string) *Error {
 	if host == "" {
 		return invalid("URL has no host")
@@ -323,8 +405,6 @@ func checkHost(host string) *Error {
 	}
 	for i := 0; i < len(host); i++ {
 		switch b := host[i]; {
-		case b >= 0x80:
-			return unsupported("host %s: international names are not supported by this version, use the xn-- form", quote(host))
 		case b >= 'a' && b <= 'z', b >= '0' && b <= '9', b >= 'A' && b <= 'Z', b == '-', b == '.', b == '_', b == ':':
 		default:
 			return invalid("host %s has a character that no host name has", quote(host))

@@ -34,6 +34,8 @@ func TestSplitURL(t *testing.T) {
 		{"HTTPS://h:443/x", "https://h", "h", "h", "/x", 443},
 		{"https://h:80/x", "https://h:80", "h:80", "h", "/x", 80},
 		{"http://h:443/x", "http://h:443", "h:443", "h", "/x", 443},
+		{"http://b\u00fccher.example:81/x", "http://xn--bcher-kva.example:81", "xn--bcher-kva.example:81", "xn--bcher-kva.example", "/x", 81},
+		{"http://B\u00dcCHER.example/", "http://xn--bcher-kva.example", "xn--bcher-kva.example", "xn--bcher-kva.example", "/", 80},
 		{"http://h:/x", "http://h", "h", "h", "/x", 80},
 		{"http://[::1]:81/", "http://[::1]:81", "[::1]:81", "::1", "/", 81},
 		{"http://[::1]/", "http://[::1]", "[::1]", "::1", "/", 80},
@@ -47,7 +49,7 @@ func TestSplitURL(t *testing.T) {
 			t.Errorf("%s: %v", c.url, err)
 			continue
 		}
-		want := splitTarget{c.key, c.authority, c.host, c.target, c.port, strings.HasPrefix(c.key, "https:")}
+		want := splitTarget{c.key, c.authority, c.host, c.target, c.port, strings.HasPrefix(c.key, "https:"), ""}
 		if u != want {
 			t.Errorf("%s:\n got %+v\nwant %+v", c.url, u, want)
 		}
@@ -84,8 +86,11 @@ func TestSplitURLRefuses(t *testing.T) {
 		{"http://[::1/", InvalidRequest, "]"},
 		{"http://[1.2.3.4]/", InvalidRequest, "IPv6"},
 		{"http://[::1]x/", InvalidRequest, "port"},
-		{"http://bücher.example/", Unsupported, "xn--"},
-		{"http://user:secret@h/", Unsupported, "Authorization"},
+		{"http://b\u00fcch er.example/", InvalidRequest, "international"},
+		{"http://us%3Aer:secret@h/", InvalidRequest, "basic authentication"},
+		{"http://user:secret%zz@h/", InvalidRequest, "percent-encoded"},
+		{"http://user:secret%0d%0a@h/", InvalidRequest, "basic authentication"},
+		{"user:secret@h/", InvalidRequest, "no scheme"},
 		{"http://" + strings.Repeat("a", 254) + "/", InvalidRequest, "253"},
 	} {
 		_, err := splitURL(c.url)
@@ -112,6 +117,10 @@ func TestCompileWritesTheRequest(t *testing.T) {
 			"GET / HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nx-all: 2\r\nX-All: 3\r\n\r\n"},
 		{"Host is replaced", Request{URL: "http://h/", Header: []Field{{Name: "host", Value: "other"}}, Omit: []string{"accept", "USER-AGENT", "X-All"}},
 			"GET / HTTP/1.1\r\nHost: other\r\n\r\n"},
+		{"a user in the URL", Request{URL: "http://me:p%40ss@h/x"},
+			"GET /x HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nUser-Agent: hotlap/" + Version + "\r\nX-All: 1\r\nAuthorization: Basic bWU6cEBzcw==\r\n\r\n"},
+		{"own credentials come first", Request{URL: "http://me:pass@h/", Header: []Field{{Name: "authorization", Value: "x"}}, Omit: []string{"accept", "User-Agent", "X-All"}},
+			"GET / HTTP/1.1\r\nHost: h\r\nauthorization: x\r\n\r\n"},
 		{"a body has a length", Request{Method: "PUT", URL: "http://h/", Body: []byte("abc"), Omit: []string{"accept", "User-Agent", "X-All"}},
 			"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n"},
 		{"so has a POST without one", Request{Method: "POST", URL: "http://h/", Omit: []string{"accept", "User-Agent", "X-All"}},

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"runtime"
 	"time"
 )
@@ -54,6 +56,20 @@ type Config struct {
 	// are the engine's.
 	TLS *tls.Config
 
+	// Proxy returns the proxy for an origin's URL, nil for none; schemes http,
+	// socks5 and socks5h, which both leave the names to the proxy. It is asked
+	// once in a row of requests to an origin, has to be quick, and to say the
+	// same of the same origin. Nil is no proxy: the environment is not read.
+	Proxy func(*url.URL) (*url.URL, error)
+
+	// Where connections go instead of where the URL says, and from where.
+	ConnectTo  []ConnectRule
+	Resolve    map[HostPort][]netip.Addr // of these the resolver is not asked
+	UnixSocket string                    // path of a socket that all connections are made to
+	IPVersion  int                       // 4 or 6: only addresses of that family
+	Sources    []netip.Prefix            // source addresses, used in turn; a prefix is all of its addresses
+	Interface  string                    // network interface, SO_BINDTODEVICE
+
 	Resolver Resolver      // default net.DefaultResolver
 	DNSTTL   time.Duration // how long an answer is used; default 60 s
 }
@@ -67,6 +83,7 @@ const (
 	PipelineMax        = 1024 // the deepest pipeline that can be asked for
 	MaxInterim         = 32   // 1xx responses before a final one
 	maxLoops           = 256
+	maxUnixPath        = 107 // unix(7): sun_path, with its NUL
 )
 
 // DefaultLoops is one loop per four CPUs, at least one: measured, one loop
@@ -137,6 +154,11 @@ func (c *Config) validate() error {
 	bad(c.Retries < 0, "Retries is %d, want 0 or more", c.Retries)
 	bad(c.MaxBody < 0 || c.MaxHead < 0 || c.MaxMemory < 0, "sizes must not be negative")
 	bad(c.MaxInFlight < 1, "MaxInFlight is %d, want at least 1", c.MaxInFlight)
+	bad(c.IPVersion != 0 && c.IPVersion != 4 && c.IPVersion != 6, "IPVersion is %d, want 4, 6 or 0", c.IPVersion)
+	bad(len(c.UnixSocket) > maxUnixPath, "UnixSocket: a path of %d bytes, at most %d", len(c.UnixSocket), maxUnixPath)
+	for _, p := range c.Sources {
+		bad(!p.IsValid(), "Sources: a prefix that is none")
+	}
 	errs = append(errs, checkFields(c.Header))
 	return errors.Join(errs...)
 }

@@ -2,10 +2,8 @@ package engine
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +30,16 @@ func (o *origin) dial(now int64, k *call) {
 	c.pinned, c.startedAt = k, now
 	c.deadline = now + int64(min(o.l.e.cfg.ConnectTimeout, o.l.e.cfg.Timeout))
 	c.arm()
-	addrs, err, known := o.l.e.names.lookup(o.host, func(addrs []netip.Addr, err error) {
+	cfg := &o.l.e.cfg
+	if cfg.UnixSocket != "" {
+		c.resolved(now, []netip.Addr{{}}, nil)
+		return
+	}
+	if addrs, ok := cfg.Resolve[HostPort{o.host, o.port}]; ok && o.proxy == nil {
+		c.resolved(now, addrs, nil)
+		return
+	}
+	addrs, err, known := o.l.e.names.lookup(o.to.Host, func(addrs []netip.Addr, err error) {
 		c.l.post(func(now int64) { c.resolved(now, addrs, err) })
 	})
 	if known {
@@ -45,8 +52,11 @@ func (c *conn) resolved(now int64, addrs []netip.Addr, err error) {
 	if c.state != connResolving {
 		return // timed out meanwhile
 	}
+	if err == nil && c.l.e.cfg.UnixSocket == "" {
+		addrs, err = c.l.e.cfg.allowed(addrs)
+	}
 	if err != nil {
-		c.dialFailed(now, cause{kind: DNS, err: err, message: fmt.Sprintf("host %s: %v", c.o.host, err)})
+		c.dialFailed(now, cause{kind: DNS, err: err, message: fmt.Sprintf("host %s: %v", c.o.to.Host, err)})
 		return
 	}
 	c.addrs = addrs
@@ -60,7 +70,9 @@ func (c *conn) tryNext(now int64) {
 	by := c.startedAt + int64(min(c.l.e.cfg.ConnectTimeout, c.l.e.cfg.Timeout))
 	for c.tried < len(c.addrs) {
 		left := len(c.addrs) - c.tried
-		c.remote = netip.AddrPortFrom(c.addrs[c.tried], c.o.port)
+		if a := c.addrs[c.tried]; a.IsValid() {
+			c.remote = netip.AddrPortFrom(a, c.o.to.Port)
+		}
 		c.tried++
 		if c.dialErr = c.l.net.connect(c, c.remote); c.dialErr == nil {
 			c.state = connConnecting
@@ -73,9 +85,9 @@ func (c *conn) tryNext(now int64) {
 }
 
 func (c *conn) dialMessage() string {
-	msg := "connect to " + c.remote.String() + ": " + c.dialErr.Error()
+	msg := "connect to " + c.peer() + ": " + c.dialErr.Error()
 	if len(c.addrs) > 1 {
-		msg += fmt.Sprintf(" (the last of %d addresses of %s)", len(c.addrs), c.o.host)
+		msg += fmt.Sprintf(" (the last of %d addresses of %s)", len(c.addrs), c.o.to.Host)
 	}
 	switch c.dialErr {
 	case unix.EMFILE:
@@ -84,6 +96,21 @@ func (c *conn) dialMessage() string {
 		msg += "; no local port is left: keep connections alive or widen net.ipv4.ip_local_port_range"
 	}
 	return msg
+}
+
+// peer names what the connection is made to.
+func (c *conn) peer() string {
+	name := c.o.to.String()
+	switch {
+	case c.l.e.cfg.UnixSocket != "":
+		return "unix socket " + c.l.e.cfg.UnixSocket
+	case c.remote.IsValid():
+		name = c.remote.String()
+	}
+	if c.o.proxy != nil {
+		return "proxy " + name
+	}
+	return name
 }
 
 // connectDone is called when the connect(2) that was under way has ended.
@@ -95,7 +122,7 @@ func (c *conn) connectDone(now int64) {
 		return
 	}
 	c.connectedAt = now
-	if c.o.secure {
+	if c.o.secure || c.o.proxy.tunnels(c.o.secure) {
 		c.handshake(now)
 		return
 	}
@@ -116,6 +143,9 @@ func (c *conn) dialPhase() Phase {
 	case connResolving:
 		return PhaseDNS
 	case connHandshaking:
+		if s := c.t.(*secure); s.tunneled.Load() == 0 {
+			return PhaseProxy
+		}
 		return PhaseTLS
 	}
 	return PhaseConnect
@@ -141,17 +171,20 @@ func (c *conn) dialTimedOut(now int64) {
 	limit := min(c.l.e.cfg.ConnectTimeout, c.l.e.cfg.Timeout)
 	switch c.state {
 	case connResolving:
-		c.dialFailed(now, cause{kind: DNS, message: fmt.Sprintf("host %s: the resolver gave no answer within %s", c.o.host, limit)})
+		c.dialFailed(now, cause{kind: DNS, message: fmt.Sprintf("host %s: the resolver gave no answer within %s", c.o.to.Host, limit)})
 	case connHandshaking:
-		c.dialFailed(now, cause{kind: Timeout, message: fmt.Sprintf("TLS handshake with %s: not complete within %s", c.o.host, limit)})
+		what := "TLS handshake with " + c.o.host
+		if c.dialPhase() == PhaseProxy {
+			what = fmt.Sprintf("proxy %s: tunnel to %s", c.o.proxy, c.o.host)
+		}
+		c.dialFailed(now, cause{kind: Timeout, message: what + ": not complete within " + limit.String()})
 	default:
 		c.l.releaseSocket(c)
 		if c.tried < len(c.addrs) {
 			c.dialErr = os.ErrDeadlineExceeded
 			c.tryNext(now)
 		} else {
-			addr := net.JoinHostPort(c.o.host, strconv.Itoa(int(c.o.port)))
-			c.dialFailed(now, cause{kind: Timeout, message: fmt.Sprintf("connect to %s: no answer within %s", addr, limit)})
+			c.dialFailed(now, cause{kind: Timeout, message: fmt.Sprintf("connect to %s: no answer within %s", c.peer(), limit)})
 		}
 	}
 	c.l.after(now)
@@ -216,25 +249,4 @@ type network interface {
 	release(c *conn)                          // gives up the socket
 	wakeAt(at int64)                          // has onTimer called then
 	trigger(task func(any) error)             // has task run after the next batch of events
-}
-
-// openSocket begins to connect. Completion, and failure, is an EPOLLOUT event.
-func openSocket(to netip.AddrPort) (fd int, err error) {
-	family := unix.AF_INET6
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
-	if to.Addr().Is4() {
-		family = unix.AF_INET
-		sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
-	}
-	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	// Requests leave when they are written: the engine batches them itself.
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if err = unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
-		_ = unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
 }

@@ -50,6 +50,8 @@ type Engine struct {
 	buffers   bufferPool
 	tls       *tls.Config   // the origins' are made of it
 	shaking   chan struct{} // bounds the handshakes
+	locals    *locals
+	proxies   *proxies // nil without
 	seed      maphash.Seed
 	turn      atomic.Uint32
 	connects  atomic.Int64
@@ -103,6 +105,10 @@ func newEngine(cfg Config) (*Engine, error) {
 	}
 	e.wall = e.base.Round(0)
 	e.tls, e.shaking = cfg.baseTLS(), make(chan struct{}, maxHandshakes)
+	e.locals = newLocals(&cfg)
+	if cfg.Proxy != nil {
+		e.proxies = &proxies{choose: cfg.Proxy, known: make(map[string]*proxy)}
+	}
 	e.budget.most = cfg.MaxMemory
 	e.buffers.budget = &e.budget
 	e.ctx, e.cancel = context.WithCancel(context.Background())

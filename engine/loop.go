@@ -34,7 +34,7 @@ type loop struct {
 	mu      sync.Mutex
 	mailbox []func(now int64)
 
-	origins    map[string]*origin
+	origins    map[originKey]*origin
 	lastOrigin *origin
 	sweepAt    int
 	open       int // connections, being opened included
@@ -76,7 +76,7 @@ const (
 func newLoop(e *Engine, index int) *loop {
 	l := &loop{
 		e: e, index: index, clock: e.now,
-		origins: make(map[string]*origin), sweepAt: sweepOrigins,
+		origins: make(map[originKey]*origin), sweepAt: sweepOrigins,
 		mostOpen: share(e.cfg.Connections, e.cfg.Loops, index),
 		pacer:    newPacer(e.cfg.Rate / float64(e.cfg.Loops)),
 		buffers:  &e.buffers,
@@ -321,7 +321,7 @@ func (l *loop) makeReady(c *conn) {
 
 // connect begins to connect c: see network.
 func (l *loop) connect(c *conn, to netip.AddrPort) error {
-	fd, err := openSocket(to)
+	fd, err := l.openSocket(to)
 	if err != nil {
 		return err
 	}
@@ -335,6 +335,13 @@ func (l *loop) connect(c *conn, to netip.AddrPort) error {
 		return err
 	}
 	return nil
+}
+
+func (l *loop) openSocket(to netip.AddrPort) (int, error) {
+	if path := l.e.cfg.UnixSocket; path != "" {
+		return openUnix(path)
+	}
+	return l.e.locals.openSocket(to)
 }
 
 func (l *loop) connectError(c *conn) error {

@@ -15,7 +15,9 @@ type origin struct {
 	key    string
 	host   string
 	port   uint16
-	secure bool // https
+	secure bool     // https
+	proxy  *proxy   // that its connections go through; nil is none
+	to     HostPort // where they are made to
 	tls    *tls.Config
 
 	shared   callQueue // may share a pipeline
@@ -37,26 +39,38 @@ type origin struct {
 	backoffs int // calls that will come back after their back-off
 }
 
+// An originKey tells origins apart: connections through different proxies are
+// different connections.
+type originKey struct {
+	key   string
+	proxy *proxy
+}
+
 // sweepOrigins is how many origins a loop knows before it forgets those that
 // have no connection and nothing to do, with what was learnt of them.
 const sweepOrigins = 4096
 
 func (l *loop) originFor(p *prepared) *origin {
-	if o := l.lastOrigin; o != nil && o.key == p.key {
+	if o := l.lastOrigin; o != nil && o.key == p.key && o.proxy == p.proxy {
 		return o
 	}
-	o := l.origins[p.key]
+	key := originKey{p.key, p.proxy}
+	o := l.origins[key]
 	if o == nil {
 		if len(l.origins) >= l.sweepAt {
 			l.sweep()
 			l.sweepAt = max(sweepOrigins, 2*len(l.origins))
 		}
 		o = &origin{
-			l: l, key: p.key, host: p.host, port: p.port, secure: p.secure,
+			l: l, key: p.key, host: p.host, port: p.port, secure: p.secure, proxy: p.proxy,
 			depth: newDepth(&l.e.cfg), pacer: newPacer(l.hostRate(p.key)), most: l.perHost(p.key),
 		}
+		o.to = l.e.cfg.destination(HostPort{o.host, o.port})
+		if o.proxy != nil {
+			o.to = o.proxy.at
+		}
 		o.timer.owner = o
-		l.origins[p.key] = o
+		l.origins[key] = o
 	}
 	l.lastOrigin = o
 	return o

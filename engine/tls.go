@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,8 +30,10 @@ import (
 type secure struct {
 	c     *conn
 	inner transport
-	conn  *tls.Conn
+	conn  *tls.Conn // nil where a plain connection only needs a tunnel
 	wire  wire
+
+	tunneled atomic.Int64 // when a proxy had opened the tunnel, or none was needed; 0 is not yet
 
 	readErr error // of the socket; reported once what came before it is read
 	cut     bool  // the end came without close_notify
@@ -44,7 +47,9 @@ func newSecure(c *conn, cfg *tls.Config) *secure {
 	s.wire.some.L = &s.wire.mu
 	s.wire.waits = true
 	s.wire.written = func() { c.l.post(func(int64) { _ = s.flush() }) }
-	s.conn = tls.Client(&s.wire, cfg)
+	if cfg != nil {
+		s.conn = tls.Client(&s.wire, cfg)
+	}
 	return s
 }
 
@@ -165,34 +170,52 @@ func (s *secure) truncated() bool { return s.cut }
 
 // end says goodbye, as far as the socket takes it at once, or ends a handshake.
 func (s *secure) end() {
-	if !s.wire.waiting() {
+	if !s.wire.waiting() && s.conn != nil {
 		_ = s.conn.CloseWrite()
 		_ = s.flush()
 	}
 	s.wire.Close()
 }
 
-// handshake begins the TLS handshake on a connection whose socket is connected.
+// handshake begins what has to be agreed on a connection whose socket is
+// connected, before requests can be sent: a tunnel, TLS.
 func (c *conn) handshake(now int64) {
 	l := c.l
 	c.state, c.connectedAt = connHandshaking, now
 	c.deadline = c.startedAt + int64(min(l.e.cfg.ConnectTimeout, l.e.cfg.Timeout))
 	c.arm()
-	s := newSecure(c, c.o.tlsConfig())
+	var cfg *tls.Config
+	if c.o.secure {
+		cfg = c.o.tlsConfig()
+	}
+	s := newSecure(c, cfg)
+	if !c.o.proxy.tunnels(c.o.secure) {
+		s.tunneled.Store(now)
+	}
 	c.t = s
+	proxy, to := c.o.proxy, HostPort{c.o.host, c.o.port}
 	l.e.handshakes.Go(func() {
-		err := s.shake(l.e.shaking)
+		err := s.shake(l.e, proxy, to)
 		l.post(func(now int64) { c.shaken(now, s, err) })
 	})
 }
 
 // shake runs the handshake, in its own goroutine.
-func (s *secure) shake(slots chan struct{}) error {
+func (s *secure) shake(e *Engine, proxy *proxy, to HostPort) error {
 	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
+	case e.shaking <- struct{}{}:
+		defer func() { <-e.shaking }()
 	case <-s.wire.over():
 		return net.ErrClosed
+	}
+	if s.tunneled.Load() == 0 {
+		if err := proxy.tunnel(&s.wire, to); err != nil {
+			return err
+		}
+		s.tunneled.Store(e.now())
+	}
+	if s.conn == nil {
+		return nil
 	}
 	return s.conn.Handshake()
 }
@@ -230,6 +253,16 @@ func (c *conn) shaken(now int64, s *secure, err error) {
 		return
 	}
 	s.wire.settle()
+	c.connectedAt = s.tunneled.Load()
+	if s.conn == nil {
+		c.t = s.inner
+		if len(s.wire.in) > 0 {
+			c.dialFailed(now, c.o.proxy.fault(errors.New("bytes that answer nothing came through the tunnel")))
+			return
+		}
+		c.opened(now)
+		return
+	}
 	state := s.conn.ConnectionState()
 	c.secured = &TLSInfo{Version: state.Version, CipherSuite: state.CipherSuite, Resumed: state.DidResume}
 	c.opened(now)
@@ -242,6 +275,10 @@ func (c *conn) shaken(now int64, s *secure, err error) {
 func (s *secure) fault(err error) cause {
 	host := s.c.o.host
 	switch {
+	case s.tunneled.Load() == 0 && s.readErr != nil:
+		return s.c.o.proxy.fault(s.readErr)
+	case s.tunneled.Load() == 0:
+		return s.c.o.proxy.fault(err)
 	case s.readErr != nil:
 		return cause{kind: Closed, err: s.readErr, message: fmt.Sprintf("TLS handshake with %s: %v", host, s.readErr)}
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):

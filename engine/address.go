@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// A ConnectRule sends connections to another place than the URL says, which
+// keeps its name in Host and in the TLS handshake. An empty host or a port 0
+// matches any, and as destination leaves it as it is.
+type ConnectRule struct {
+	Host   string
+	Port   uint16
+	ToHost string
+	ToPort uint16
+}
+
+// HostPort is a host name in lower case, or an address, and a port.
+type HostPort struct {
+	Host string
+	Port uint16
+}
+
+// String returns host:port.
+func (h HostPort) String() string { return net.JoinHostPort(h.Host, strconv.Itoa(int(h.Port))) }
+
+// destination is where connections for a host are made to: the first rule that
+// matches says it.
+func (c *Config) destination(h HostPort) HostPort {
+	for _, r := range c.ConnectTo {
+		if r.Host != "" && !strings.EqualFold(r.Host, h.Host) || r.Port != 0 && r.Port != h.Port {
+			continue
+		}
+		if r.ToHost != "" {
+			h.Host = strings.ToLower(r.ToHost)
+		}
+		if r.ToPort != 0 {
+			h.Port = r.ToPort
+		}
+		break
+	}
+	return h
+}
+
+// allowed keeps the addresses of the family that Config.IPVersion asks for.
+func (c *Config) allowed(addrs []netip.Addr) ([]netip.Addr, error) {
+	if c.IPVersion == 0 {
+		return addrs, nil
+	}
+	var kept []netip.Addr
+	for _, a := range addrs {
+		if a = a.Unmap(); a.Is4() == (c.IPVersion == 4) {
+			kept = append(kept, a)
+		}
+	}
+	if len(kept) == 0 {
+		return nil, fmt.Errorf("it has no IPv%d address", c.IPVersion)
+	}
+	return kept, nil
+}
+
+// locals are the addresses that connections are made from, in turn: ports are
+// counted per address, so that with n of them n times as many connections to
+// one destination can exist.
+type locals struct {
+	v4, v6 []netip.Prefix
+	device string
+	turn   atomic.Uint64
+}
+
+func newLocals(c *Config) *locals {
+	l := &locals{device: c.Interface}
+	for _, p := range c.Sources {
+		if p = p.Masked(); p.Addr().Is4() {
+			l.v4 = append(l.v4, p)
+		} else {
+			l.v6 = append(l.v6, p)
+		}
+	}
+	return l
+}
+
+// next is the address to connect from to one of the family of to; not valid
+// where the kernel is to choose.
+func (l *locals) next(to netip.Addr) (netip.Addr, error) {
+	own := l.v6
+	if to.Is4() {
+		own = l.v4
+	}
+	switch {
+	case len(own) > 0:
+	case len(l.v4)+len(l.v6) > 0:
+		return netip.Addr{}, errors.New("no source address of its family was given")
+	default:
+		return netip.Addr{}, nil
+	}
+	n := l.turn.Add(1) - 1
+	p := own[n%uint64(len(own))]
+	return nth(p, n/uint64(len(own))), nil
+}
+
+// nth is address n of a prefix, which wraps around. Of an IPv4 network the
+// first and the last are no hosts.
+func nth(p netip.Prefix, n uint64) netip.Addr {
+	a, free := p.Addr(), p.Addr().BitLen()-p.Bits()
+	if free == 0 {
+		return a
+	}
+	n %= 1 << min(free, 63)
+	if a.Is4() {
+		if hosts := uint64(1)<<free - 2; free > 1 {
+			n = n%hosts + 1
+		}
+		b := a.As4()
+		binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(n))
+		return netip.AddrFrom4(b)
+	}
+	sum := new(big.Int).SetBytes(a.AsSlice())
+	b := a.As16()
+	sum.Add(sum, new(big.Int).SetUint64(n)).FillBytes(b[:])
+	return netip.AddrFrom16(b)
+}
+
+// bind makes a socket connect from one of the addresses. The port is left to
+// connect(2): with IP_BIND_ADDRESS_NO_PORT it has to be free for the
+// destination only, not for all.
+func (l *locals) bind(fd int, to netip.Addr) error {
+	if l.device != "" {
+		if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, l.device); err != nil {
+			return fmt.Errorf("bind to interface %s: %w", l.device, err)
+		}
+	}
+	from, err := l.next(to)
+	if err != nil || !from.IsValid() {
+		return err
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+		return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", err)
+	}
+	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(from, 0))); err != nil {
+		return fmt.Errorf("source address %s: %w", from, err)
+	}
+	return nil
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// openSocket begins to connect. Completion, and failure, is an EPOLLOUT event.
+func (l *locals) openSocket(to netip.AddrPort) (fd int, err error) {
+	family := unix.AF_INET6
+	if to.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	return connecting(family, sockaddr(to), func(fd int) error {
+		// Requests leave when they are written: the engine batches them itself.
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		return l.bind(fd, to.Addr())
+	})
+}
+
+// openUnix is openSocket for a unix socket. The kernel says EAGAIN where its
+// accept queue is full.
+func openUnix(path string) (fd int, err error) {
+	return connecting(unix.AF_UNIX, &unix.SockaddrUnix{Name: path}, func(int) error { return nil })
+}
+
+func connecting(family int, to unix.Sockaddr, prepare func(fd int) error) (fd int, err error) {
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err = prepare(fd); err == nil {
+		err = unix.Connect(fd, to)
+	}
+	if err != nil && err != unix.EINPROGRESS {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// ResolverOf returns a Resolver that asks these DNS servers, in turn, instead
+// of those of the system. /etc/hosts still comes first.
+func ResolverOf(servers []netip.AddrPort) Resolver {
+	var turn atomic.Uint32
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, servers[int(turn.Add(1)-1)%len(servers)].String())
+	}}
+}
