@@ -21,8 +21,8 @@ type conn struct {
 	at    int // index in o.conns
 	idle  int // index in o.idle, or -1
 
-	sock    socket
-	t       transport
+	fd      int
+	t       transport // nil while there is no socket
 	remote  netip.AddrPort
 	secured *TLSInfo // nil if it is not TLS
 	dialing

@@ -30,6 +30,7 @@ func (c *conn) close(now int64, w cause) {
 	o.forget(c)
 	l.wheel.remove(&c.timer)
 	l.releaseSocket(c)
+	c.dropRaces()
 	c.keepPartial(nil)
 	l.unfavour(c)
 	c.disperse(now, w)

@@ -753,3 +753,54 @@ func TestTimeInLineIsQueueing(t *testing.T) {
 		t.Errorf("b was queued for %v", q)
 	}
 }
+
+// RFC 8305: an address that does not answer soon gets company; who answers
+// first serves.
+func TestAddressesRace(t *testing.T) {
+	for winner := range 3 {
+		k := newTalk(t, Config{Resolve: map[HostPort][]netip.Addr{
+			{"127.0.0.1", 80}: {netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::2")},
+		}})
+		k.ask("a")
+		for n := 1; n <= 3; n++ {
+			if len(k.peers) != n {
+				t.Fatalf("%d connections, want %d", len(k.peers), n)
+			}
+			k.passes(nextAddressAfter + 2*wheelTick)
+		}
+		if winner == 2 { // the others have failed
+			for _, p := range k.peers[:2] {
+				p.err = unix.ECONNREFUSED
+				k.choose(p)
+				_ = k.l.connEvent(p.c, unix.EPOLLOUT|unix.EPOLLERR)
+				k.settle()
+			}
+			k.results()
+		}
+		p := k.peers[winner]
+		k.choose(p)
+		_ = k.l.connEvent(p.c, unix.EPOLLOUT)
+		k.settle()
+		k.wrote(p, "a")
+		for i, q := range k.peers {
+			if q.closed != (i != winner) {
+				t.Errorf("winner %d: connection %d closed: %v", winner, i, q.closed)
+			}
+		}
+		k.says(p, answer("A"))
+		k.results("a 200 A")
+		if n := k.l.open; n != 1 {
+			t.Errorf("%d connections are counted", n)
+		}
+	}
+}
+
+// choose does what onEvent does with a descriptor.
+func (k *talk) choose(p *peer) {
+	c := p.c
+	for i := range c.races {
+		if c.t != transport(p) && c.races[i].t == transport(p) {
+			c.swap(i)
+		}
+	}
+}

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
-	"os"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +19,20 @@ type dialing struct {
 	connectedAt int64 // 0 while it is not
 	addrs       []netip.Addr
 	tried       int
-	dialErr     error // of the last address
+	races       []attempt // under way besides the latest one
+	dialErr     error     // of the last address
 }
+
+// An attempt is to connect to one of a name's addresses.
+type attempt struct {
+	fd     int
+	t      transport
+	remote netip.AddrPort
+}
+
+// nextAddressAfter is how long an address has before the next one is tried
+// beside it (RFC 8305 section 8: "Connection Attempt Delay").
+const nextAddressAfter = 250 * time.Millisecond
 
 // dial begins a connection for k. A name's addresses are tried in turn within
 // this one attempt.
@@ -56,18 +70,32 @@ func (c *conn) resolved(now int64, addrs []netip.Addr, err error) {
 		addrs, err = c.l.e.cfg.allowed(addrs)
 	}
 	if err != nil {
-		c.dialFailed(now, cause{kind: DNS, err: err, message: fmt.Sprintf("host %s: %v", c.o.to.Host, err)})
+		c.dialFailed(now, cause{kind: DNS, err: err, message: fmt.Sprintf("host %s: %s", c.o.to.Host, resolverSays(err))})
 		return
 	}
 	c.addrs = addrs
 	c.tryNext(now)
 }
 
-// tryNext begins to connect to the next address. Each gets an equal share of
-// the time that is left, so that one that does not answer leaves some for the
-// others.
+// resolverSays is the answer in an error of the resolver, which names the host,
+// and a server that may not be the one that was asked.
+func resolverSays(err error) string {
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return dns.Err
+	}
+	return err.Error()
+}
+
+// tryNext begins to connect to the next address, beside those that are under
+// way. The one after it follows when this one has failed, or has not answered
+// for a while; where time is short, for an equal share of what is left.
 func (c *conn) tryNext(now int64) {
-	by := c.startedAt + int64(min(c.l.e.cfg.ConnectTimeout, c.l.e.cfg.Timeout))
+	by := c.connectBy()
+	if c.t != nil {
+		c.races = append(c.races, attempt{c.fd, c.t, c.remote})
+		c.t = nil
+	}
 	for c.tried < len(c.addrs) {
 		left := len(c.addrs) - c.tried
 		if a := c.addrs[c.tried]; a.IsValid() {
@@ -76,12 +104,46 @@ func (c *conn) tryNext(now int64) {
 		c.tried++
 		if c.dialErr = c.l.net.connect(c, c.remote); c.dialErr == nil {
 			c.state = connConnecting
-			c.deadline = now + (by-now)/int64(left)
+			c.deadline = by
+			if left > 1 {
+				c.deadline = now + min(int64(nextAddressAfter), (by-now)/int64(left))
+			}
 			c.arm()
 			return
 		}
 	}
+	if last := len(c.races) - 1; last >= 0 { // the others go on
+		c.swap(last)
+		c.races = c.races[:last]
+		c.deadline = by
+		c.arm()
+		return
+	}
 	c.dialFailed(now, cause{kind: Connect, err: c.dialErr, message: c.dialMessage()})
+}
+
+// connectBy is when the connection has to be made.
+func (c *conn) connectBy() int64 {
+	return c.startedAt + int64(min(c.l.e.cfg.ConnectTimeout, c.l.e.cfg.Timeout))
+}
+
+// swap makes attempt i the one that the connection's fields are about.
+func (c *conn) swap(i int) {
+	r := &c.races[i]
+	c.fd, r.fd = r.fd, c.fd
+	c.t, r.t = r.t, c.t
+	c.remote, r.remote = r.remote, c.remote
+}
+
+// dropRaces gives up all attempts but the current one.
+func (c *conn) dropRaces() {
+	for len(c.races) > 0 {
+		c.swap(0)
+		c.l.releaseSocket(c)
+		c.swap(0)
+		c.races = c.races[1:]
+	}
+	c.races = nil
 }
 
 func (c *conn) dialMessage() string {
@@ -122,6 +184,7 @@ func (c *conn) connectDone(now int64) {
 		return
 	}
 	c.connectedAt = now
+	c.dropRaces()
 	if c.o.secure || c.o.proxy.tunnels(c.o.secure) {
 		c.handshake(now)
 		return
@@ -131,7 +194,7 @@ func (c *conn) connectDone(now int64) {
 
 // dialTimes are how long it took to connect, and then to secure the connection.
 func (c *conn) dialTimes(now int64) (connect, tls int64) {
-	if c.connectedAt == 0 {
+	if c.connectedAt == 0 || !c.o.secure || c.dialPhase() == PhaseProxy {
 		return now - c.startedAt, 0
 	}
 	return c.connectedAt - c.startedAt, now - c.connectedAt
@@ -179,9 +242,7 @@ func (c *conn) dialTimedOut(now int64) {
 		}
 		c.dialFailed(now, cause{kind: Timeout, message: what + ": not complete within " + limit.String()})
 	default:
-		c.l.releaseSocket(c)
-		if c.tried < len(c.addrs) {
-			c.dialErr = os.ErrDeadlineExceeded
+		if c.tried < len(c.addrs) && now < c.connectBy() {
 			c.tryNext(now)
 		} else {
 			c.dialFailed(now, cause{kind: Timeout, message: fmt.Sprintf("connect to %s: no answer within %s", c.peer(), limit)})
@@ -222,7 +283,7 @@ func (c *conn) dialFailed(now int64, w cause) {
 // BenchmarkSocketWrite shows the difference.
 type socket struct{ fd int }
 
-func (s *socket) read(b []byte) (int, error) {
+func (s socket) read(b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	if errno != 0 {
 		return 0, errno
@@ -230,10 +291,10 @@ func (s *socket) read(b []byte) (int, error) {
 	return int(n), nil
 }
 
-func (*socket) flush() error    { return nil }
-func (*socket) truncated() bool { return false }
+func (socket) flush() error    { return nil }
+func (socket) truncated() bool { return false }
 
-func (s *socket) write(b []byte) (int, error) {
+func (s socket) write(b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	if errno != 0 {
 		return 0, errno

@@ -181,7 +181,13 @@ func (l *loop) onEvent(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
 	if fd >= len(l.conns) || l.conns[fd] == nil {
 		return nil // closed earlier in this batch
 	}
-	return l.connEvent(l.conns[fd], ev)
+	c := l.conns[fd]
+	for i := range c.races {
+		if c.fd != fd && c.races[i].fd == fd {
+			c.swap(i)
+		}
+	}
+	return l.connEvent(c, ev)
 }
 
 // connEvent is called for an event of a connection's socket.
@@ -328,10 +334,10 @@ func (l *loop) connect(c *conn, to netip.AddrPort) error {
 	for fd >= len(l.conns) {
 		l.conns = append(l.conns, nil)
 	}
-	c.sock.fd, c.t = fd, &c.sock
+	c.fd, c.t = fd, socket{fd}
 	l.conns[fd] = c
 	if err := l.poller.AddReadWrite(&netpoll.PollAttachment{FD: fd}, true); err != nil {
-		l.release(c)
+		l.releaseSocket(c)
 		return err
 	}
 	return nil
@@ -345,7 +351,7 @@ func (l *loop) openSocket(to netip.AddrPort) (int, error) {
 }
 
 func (l *loop) connectError(c *conn) error {
-	errno, err := unix.GetsockoptInt(c.sock.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && errno != 0 {
 		err = unix.Errno(errno)
 	}
@@ -353,7 +359,7 @@ func (l *loop) connectError(c *conn) error {
 }
 
 func (l *loop) release(c *conn) {
-	fd := c.sock.fd
+	fd := c.fd
 	_ = l.poller.Delete(fd)
 	l.conns[fd] = nil
 	l.shut = append(l.shut, fd)

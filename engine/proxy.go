@@ -110,6 +110,15 @@ func newProxy(u *url.URL) (*proxy, error) {
 	return p, nil
 }
 
+// BasicAuth makes the value of an Authorization field of "user:password".
+func BasicAuth(userPassword string) (string, error) {
+	user, password, _ := strings.Cut(userPassword, ":")
+	if !httpcodec.ValidFieldValue(userPassword) {
+		return "", errors.New("user or password has a control character")
+	}
+	return basicAuth(user, password), nil
+}
+
 // basicAuth is the value of an Authorization field (RFC 7617).
 func basicAuth(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))

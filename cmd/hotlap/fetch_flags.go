@@ -51,6 +51,22 @@ TLS (https URLs are verified against the system's roots):
         --tls-min 1.2|1.3    refuse older versions (1.2)
         --sslkeylog FILE     append the session keys to FILE, for Wireshark
 
+Where connections go, and where from:
+        --proxy URL          http://[USER:PASSWORD@]HOST:PORT, or socks5://...; ''
+                             for none. Default: http_proxy, https_proxy, all_proxy
+                             and no_proxy, which leave out loopback
+    -u, --user USER:PASSWORD basic authentication; of one URL: http://USER:PASSWORD@HOST/
+        --resolve HOST:PORT:ADDR[,ADDR]   the addresses of a host
+        --connect-to HOST1:PORT1:HOST2:PORT2   connect to another place; empty parts
+                             match anything, or leave it as it is
+    -4, --ipv4, -6, --ipv6   use addresses of that family only
+        --dns-servers ADDR[:PORT],...   ask these instead of the system's
+        --dns-ttl TIME       how long an answer is used (60s)
+        --unix-socket PATH   make all connections to this socket
+        --source-ip ADDR,...     connect from these addresses or networks (10.1.0.0/28),
+                             in turn: each has its own range of ports
+        --interface NAME     connect from this network interface
+
 Time (such as 500ms, 30s, 2m):
         --timeout TIME       for an attempt: resolving, connecting, and the request
                              while it is first in line (30s)
@@ -98,6 +114,7 @@ type fetchOptions struct {
 	summary   string
 	fail      bool
 	tls       tlsOptions
+	net       netOptions
 	tlsInfo   bool
 	bodyStdin bool
 }
@@ -135,6 +152,7 @@ func fetchFlags(std *stdio, o *fetchOptions) *pflag.FlagSet {
 	f.BoolVar(&c.KeepHead, "include-headers", false, "")
 	f.BoolVar(&o.tlsInfo, "include-tls", false, "")
 	o.tls.flags(f)
+	o.net.flags(f, c)
 	f.Var(number[int64]{&c.MaxBody, 1, math.MaxInt32}, "max-body", "")
 	f.Var(number[int64]{&c.MaxMemory, 1, 1 << 50}, "max-memory", "")
 	f.Var(choice{&o.progress, []string{"auto", "always", "never"}}, "progress", "")
@@ -160,8 +178,10 @@ func parseFetch(std *stdio, args []string) (*fetchOptions, error) {
 	if err := o.check(f); err != nil {
 		return nil, err
 	}
-	var err error
-	o.engine.TLS, err = o.tls.config()
+	err := o.net.apply(f, &o.engine)
+	if err == nil {
+		o.engine.TLS, err = o.tls.config()
+	}
 	return o, err
 }
 

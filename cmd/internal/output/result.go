@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"hotlap/cmd/internal/input"
@@ -51,7 +52,11 @@ func appendRequest(dst []byte, it *input.Item) []byte {
 		return dst
 	}
 	dst = append(dst, `,"url":`...)
-	dst = appendString(dst, it.URL)
+	url := it.URL
+	if strings.IndexByte(url, '@') >= 0 { // user and password are not shown
+		url = engine.RedactURL(url)
+	}
+	dst = appendString(dst, url)
 	method := it.Method
 	if method == "" {
 		return append(dst, `,"method":"GET"`...)
