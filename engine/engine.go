@@ -16,8 +16,8 @@
 //     which puts them into the Sink and gives the credits back to the feeder.
 //
 // Each loop is one goroutine which alone touches its connections, origins and
-// timers; others reach it by message. All but loop.go and dial.go run on bytes
-// and a clock that is an argument.
+// timers; others reach it by message. All but loop.go, dial.go and address.go run on
+// bytes and a clock that is an argument.
 package engine
 
 import (
