@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -36,6 +37,9 @@ type options struct {
 	inFlight    int
 	keepBody    bool
 	handover    bool
+	tls         bool
+	closing     bool
+	noResume    bool
 	cpuProfile  string
 }
 
@@ -61,6 +65,9 @@ func parse(args []string) (o options, err error) {
 	fs.IntVar(&o.inFlight, "inflight", 0, "requests inside the engine (default: the engine's)")
 	fs.BoolVar(&o.keepBody, "bodies", false, "keep bodies, as fetch does by default")
 	fs.BoolVar(&o.handover, "handover", false, "use a Source and a Sink on goroutines of their own, not on the loops")
+	fs.BoolVar(&o.tls, "tls", false, "https, unverified as other clients have it")
+	fs.BoolVar(&o.closing, "close", false, "one request per connection")
+	fs.BoolVar(&o.noResume, "noresume", false, "with -tls: every handshake is a full one")
 	fs.StringVar(&o.cpuProfile, "cpuprofile", "", "write a pprof CPU profile to this `file`")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -84,12 +91,19 @@ func run(o options) error {
 	e, err := engine.New(engine.Config{
 		Loops: o.loops, Connections: o.connections, PerHost: o.connections,
 		Pipeline: o.depth, MaxInFlight: o.inFlight, KeepBody: o.keepBody,
+		TLS: &tls.Config{InsecureSkipVerify: true, SessionTicketsDisabled: o.noResume},
 	})
 	if err != nil {
 		return err
 	}
 	defer e.Close()
 	req := &engine.Request{URL: "http://" + o.addr.String() + "/"}
+	if o.tls {
+		req.URL = "https://" + o.addr.String() + "/"
+	}
+	if o.closing {
+		req.Header = []engine.Field{{Name: "Connection", Value: "close"}}
+	}
 	if err := e.Prepare(req); err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func (w *whole) report(ctx context.Context) (string, error) {
 
 // lap runs server and client once.
 func (w *whole) lap(ctx context.Context, addr, in, out string) (l lap, err error) {
-	serve, err := startServe(ctx, addr)
+	serve, err := startServe(ctx, anyCPU, addr)
 	if err != nil {
 		return l, err
 	}
@@ -119,9 +119,9 @@ func freePort() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-func startServe(ctx context.Context, addr string) (*exec.Cmd, error) {
-	cmd := command(ctx, buildDir+"/hotlap", "serve", "-l", addr)
-	if err := startOn(anyCPU, cmd); err != nil {
+func startServe(ctx context.Context, cpu int, addr string, flags ...string) (*exec.Cmd, error) {
+	cmd := command(ctx, buildDir+"/hotlap", append([]string{"serve", "-l", addr}, flags...)...)
+	if err := startOn(cpu, cmd); err != nil {
 		return nil, err
 	}
 	for range serveTries {

@@ -2,7 +2,8 @@
 //
 //	run engine    client CPU per request: the engine, the floor, other clients
 //	run command   the whole command: hotlap fetch against hotlap serve
-//	run           both
+//	run tls       client CPU per https request, and handshakes, beside wrk and openssl
+//	run           all of them
 //
 // It is run from the module's root, builds what it compares into bench/build,
 // and prints a table. A number alone says little on a shared machine, so the
@@ -54,7 +55,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if len(args) == 0 {
-		return errors.Join(runOne(ctx, "engine", nil), runOne(ctx, "command", nil))
+		return errors.Join(runOne(ctx, "engine", nil), runOne(ctx, "command", nil), runOne(ctx, "tls", nil))
 	}
 	return runOne(ctx, args[0], args[1:])
 }
@@ -68,8 +69,10 @@ func runOne(ctx context.Context, what string, args []string) error {
 		report = engineFlags(fs)
 	case "command":
 		report = commandFlags(fs)
+	case "tls":
+		report = tlsFlags(fs)
 	default:
-		return fmt.Errorf("%s: want engine or command", what)
+		return fmt.Errorf("%s: want engine, command or tls", what)
 	}
 	if err := fs.Parse(args); err != nil {
 		return err
