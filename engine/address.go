@@ -160,6 +160,23 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
+// toItself says whether a socket is connected to itself: TCP's simultaneous
+// open does that where the local port happens to be the one that is asked for,
+// on this machine, and nobody listens there.
+func toItself(fd int, remote netip.AddrPort) bool {
+	local, err := unix.Getsockname(fd)
+	if err != nil {
+		return false
+	}
+	switch l := local.(type) {
+	case *unix.SockaddrInet4:
+		return l.Port == int(remote.Port()) && netip.AddrFrom4(l.Addr) == remote.Addr()
+	case *unix.SockaddrInet6:
+		return l.Port == int(remote.Port()) && netip.AddrFrom16(l.Addr) == remote.Addr()
+	}
+	return false
+}
+
 // openSocket begins to connect. Completion, and failure, is an EPOLLOUT event.
 func (l *locals) openSocket(to netip.AddrPort) (fd int, err error) {
 	family := unix.AF_INET6

@@ -11,6 +11,7 @@ import (
 // All loops and sinks share it.
 type budget struct {
 	most   int64
+	small  int          // up to this size a body lives in its call, and counts its length
 	used   atomic.Int64 // by bodies being received and by results
 	handed atomic.Int64 // of these, in results that no sink has consumed yet
 }
@@ -32,7 +33,8 @@ func (b *budget) consumed(n int64) {
 // garbage collector, a batch of consumed bodies would lie beside the next until
 // the heap has grown to twice the budget.
 const (
-	smallBody     = 4 << 10 // up to here a body lives in its call
+	smallBodyMost = 4 << 10 // see smallBodies
+	smallBodyMin  = 64
 	bufferMin     = 8 << 10
 	bufferMinBits = 13
 	bufferClasses = 20
@@ -104,9 +106,19 @@ func (p *bufferPool) put(b []byte) {
 	}
 }
 
-// bodyCost is what a body counts in the budget.
-func bodyCost(body []byte) int64 {
-	if cap(body) <= smallBody {
+// smallBodies is up to which size a body lives in its call, whose memory for it
+// stays: all of it together is a quarter of the budget at the most.
+func smallBodies(c *Config) int {
+	size := smallBodyMost
+	for size > smallBodyMin && int64(size)*int64(c.MaxInFlight) > c.MaxMemory/4 {
+		size /= 2
+	}
+	return size
+}
+
+// cost is what a body counts in the budget.
+func (b *budget) cost(body []byte) int64 {
+	if cap(body) <= b.small {
 		return int64(len(body))
 	}
 	return int64(cap(body))

@@ -151,7 +151,9 @@ func (p *prepared) readFields(authority string, fields []Field) (host string, _ 
 		switch len(f.Name) {
 		case len("Host"):
 			if strings.EqualFold(f.Name, "Host") {
-				host, drop = f.Value, true
+				if host, drop = f.Value, true; host == "" {
+					return "", nil, invalid("header Host is empty: leave it out, it is added")
+				}
 			}
 		case len("Expect"):
 			if strings.EqualFold(f.Name, "Expect") {

@@ -35,11 +35,14 @@ type Config struct {
 	// connect error, a close or a timeout. Default 0.
 	Retries int
 
-	KeepBody  bool  // keep bodies, up to MaxBody bytes each; else they are counted and dropped
-	KeepHead  bool  // keep response heads, for Response.Fields
-	MaxBody   int64 // bytes kept of one body; default 16 MiB
-	MaxHead   int   // bytes of one response head, over it is TooLarge; default 64 KiB
-	MaxMemory int64 // bytes of kept bodies in all; default 256 MiB
+	KeepBody bool  // keep bodies, up to MaxBody bytes each; else they are counted and dropped
+	KeepHead bool  // keep response heads, for Response.Fields
+	MaxBody  int64 // bytes kept of one body; default 16 MiB
+	MaxHead  int   // bytes of one response head, over it is TooLarge; default 64 KiB
+	// MaxMemory is how many bytes of kept bodies there are at once; default 256
+	// MiB. Memory for small bodies stays with the requests in flight when they
+	// are consumed: up to a quarter of it more.
+	MaxMemory int64
 	// MaxInFlight is how many requests are inside the engine at once: queued,
 	// sent, or answered and not yet consumed by the sink. Default: four times what
 	// the connections can hold, at least 1024, at most 65536.
@@ -83,7 +86,8 @@ const (
 	PipelineMax        = 1024 // the deepest pipeline that can be asked for
 	MaxInterim         = 32   // 1xx responses before a final one
 	maxLoops           = 256
-	maxUnixPath        = 107 // unix(7): sun_path, with its NUL
+	maxTime            = 100 * 365 * 24 * time.Hour // longer is no limit, and instants do not overflow
+	maxUnixPath        = 107                        // unix(7): sun_path, with its NUL
 )
 
 // DefaultLoops is one loop per four CPUs, at least one: measured, one loop
@@ -101,6 +105,7 @@ func (c Config) withDefaults() (Config, error) {
 		if *p == 0 {
 			*p = d
 		}
+		*p = min(*p, maxTime)
 	}
 	def(&c.Loops, DefaultLoops())
 	def(&c.Connections, DefaultConnections)

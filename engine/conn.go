@@ -36,6 +36,7 @@ type conn struct {
 	answers   int   // final responses received on it
 	bound     int   // requests it may be sent, 0 is no bound: see depth.limit
 	headAt    int64 // since when the first in line is the first
+	paused    int64 // how long of that it was not read because the budget was spent
 	lastWrite int64 // the last write that took a byte
 	sockErr   error // the first error of a write: see Write
 
@@ -145,7 +146,7 @@ func (c *conn) admit(k *call, now int64) {
 	k.state, k.conn, k.Remote, k.TLS = callSent, c, c.remote, c.secured
 	k.waiting, k.written, k.first = now, 0, 0
 	if c.pipe.n == 0 {
-		c.headAt = now
+		c.headAt, c.paused = now, 0
 	}
 	if c.idle >= 0 {
 		c.o.unidle(c)
@@ -204,7 +205,7 @@ func (c *conn) rest(now int64) {
 	case !c.pipe.wrote(0) || c.pipe.unsent == 0:
 		c.deadline = max(c.lastWrite, c.headAt) + int64(cfg.ReadTimeout)
 	default:
-		c.deadline = max(c.headAt, k.written) + int64(cfg.Timeout) - k.connect - k.tls
+		c.deadline = max(c.headAt, k.written) + int64(cfg.Timeout) - k.connect - k.tls + c.paused
 		if k.first != 0 {
 			c.deadline = min(c.deadline, c.in.last+int64(cfg.ReadTimeout))
 		}
@@ -240,6 +241,7 @@ func (c *conn) becomeIdle(now int64) {
 		c.close(now, cause{})
 		return
 	}
+	c.l.unfavour(c)
 	if c.idle < 0 {
 		o.makeIdle(c)
 		c.deadline = now + int64(c.l.e.cfg.IdleTimeout)
@@ -295,7 +297,7 @@ func (c *conn) stall(now int64) {
 func (c *conn) resume(now int64) {
 	pause := now - c.stalled
 	c.stalled = 0
-	c.headAt += pause
+	c.paused += pause
 	c.in.last += pause
 	c.lastWrite += pause
 }

@@ -122,12 +122,14 @@ func (c *conn) errorFor(w cause, k *call, i int) *Error {
 // those, a retry waits for its back-off first.
 func (l *loop) again(k *call, now int64, v verdict, replays *callQueue) {
 	l.dropBody(k)
+	k.head = k.head[:0]
 	k.Status, k.first, k.written, k.connect, k.tls = 0, 0, 0, 0, 0
 	k.waiting = now
 	if v != retry {
 		k.moved = k.moved || v == replayOnce
 		k.Attempts--
 		k.part.acc.replays++
+		l.e.pacer.charge(now)
 		k.state = callQueued
 		replays.pushBack(k)
 		return
@@ -151,8 +153,11 @@ func (k *call) expire(now int64) {
 		return
 	case k.state == callBackoff && now >= k.retryAt:
 		k.retryAt = 0
-		l.o(k).enqueue(k)
+		l.queue(k)
+		l.armCall(k) // before anything can end the call
+		l.letGo(now)
 		l.after(now)
+		return
 	}
 	l.armCall(k)
 }

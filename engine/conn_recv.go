@@ -274,7 +274,7 @@ func (c *conn) answered(now int64, k *call) {
 	c.pipe.pop()
 	c.l.unfavour(c)
 	c.l.finishOn(c, k, 0, now, nil)
-	c.headAt = now
+	c.headAt, c.paused = now, 0
 	in.inBody, in.interim = false, 0
 	if !closes {
 		d.answered(in.minor)

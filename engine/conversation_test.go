@@ -26,6 +26,7 @@ type talk struct {
 	calls  map[string]*call
 	refuse []error // what the next connects say
 	tasks  []func(any) error
+	wake   int64 // when the timer fires; 0 is never
 }
 
 // peer is the other end of one connection.
@@ -84,7 +85,7 @@ func (k *talk) connect(c *conn, to netip.AddrPort) error {
 }
 func (k *talk) connectError(c *conn) error   { return c.t.(*peer).err }
 func (k *talk) release(c *conn)              { c.t.(*peer).closed = true }
-func (k *talk) wakeAt(int64)                 { k.l.armed = 0 }
+func (k *talk) wakeAt(at int64)              { k.wake = at }
 func (k *talk) trigger(task func(any) error) { k.tasks = append(k.tasks, task) }
 
 func (p *peer) flush() error    { return nil }
@@ -153,6 +154,10 @@ func (k *talk) settle() {
 		task := k.tasks[0]
 		k.tasks = k.tasks[1:]
 		_ = task(nil)
+		if len(k.tasks) == 0 && k.wake != 0 && k.wake <= k.time {
+			k.wake = 0
+			_ = k.l.onTimer()
+		}
 	}
 }
 

@@ -73,7 +73,7 @@ func (c *conn) resolved(now int64, addrs []netip.Addr, err error) {
 		c.dialFailed(now, cause{kind: DNS, err: err, message: fmt.Sprintf("host %s: %s", c.o.to.Host, resolverSays(err))})
 		return
 	}
-	c.addrs = addrs
+	c.addrs, c.state = addrs, connConnecting
 	c.tryNext(now)
 }
 
@@ -103,7 +103,6 @@ func (c *conn) tryNext(now int64) {
 		}
 		c.tried++
 		if c.dialErr = c.l.net.connect(c, c.remote); c.dialErr == nil {
-			c.state = connConnecting
 			c.deadline = by
 			if left > 1 {
 				c.deadline = now + min(int64(nextAddressAfter), (by-now)/int64(left))

@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,9 +52,9 @@ type Engine struct {
 	tls       *tls.Config   // the origins' are made of it
 	shaking   chan struct{} // bounds the handshakes
 	locals    *locals
-	proxies   *proxies // nil without
+	pacer     sharedPacer // Config.Rate
+	proxies   *proxies    // nil without
 	seed      maphash.Seed
-	turn      atomic.Uint32
 	connects  atomic.Int64
 	direct    *run          // carries the calls of Do
 	asking    chan struct{} // bounds them
@@ -105,11 +106,11 @@ func newEngine(cfg Config) (*Engine, error) {
 	}
 	e.wall = e.base.Round(0)
 	e.tls, e.shaking = cfg.baseTLS(), make(chan struct{}, maxHandshakes)
-	e.locals = newLocals(&cfg)
+	e.locals, e.pacer.p = newLocals(&cfg), newPacer(cfg.Rate)
 	if cfg.Proxy != nil {
 		e.proxies = &proxies{choose: cfg.Proxy, known: make(map[string]*proxy)}
 	}
-	e.budget.most = cfg.MaxMemory
+	e.budget.most, e.budget.small = cfg.MaxMemory, smallBodies(&cfg)
 	e.buffers.budget = &e.budget
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.names = newNameCache(e.ctx, &cfg)
@@ -123,6 +124,9 @@ func newEngine(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
+// MaxInFlight is how many requests a run of the engine has inside at once.
+func (e *Engine) MaxInFlight() int { return e.cfg.MaxInFlight }
+
 // now is the time since base, in nanoseconds; never 0.
 func (e *Engine) now() int64 { return int64(time.Since(e.base)) | 1 }
 
@@ -134,14 +138,15 @@ func (e *Engine) firstLoop(key string) int {
 	return int(maphash.String(e.seed, key) % uint64(len(e.loops)))
 }
 
-// loopFor picks the loop for a request: the loops that serve its origin take turns.
+// loopFor picks the loop for a request: one of those that serve its origin. By
+// chance: taking turns would send alternating origins to one loop each.
 func (e *Engine) loopFor(p *prepared) int {
 	n := len(e.loops)
 	if n == 1 {
 		return 0
 	}
 	serving := min(n, e.cfg.PerHost)
-	return (e.firstLoop(p.key) + int(e.turn.Add(1))%serving) % n
+	return (e.firstLoop(p.key) + rand.IntN(serving)) % n
 }
 
 // Prepare compiles a request once, so that it can be sent many times, also at

@@ -13,7 +13,12 @@ func (l *loop) admit(k *call) {
 	if k.deadline != 0 {
 		l.armCall(k)
 	}
-	if l.pacer.interval != 0 {
+	l.queue(k)
+}
+
+// queue has a call wait for the pacer, if there is a rate, or for a connection.
+func (l *loop) queue(k *call) {
+	if l.e.pacer.on() {
 		k.state = callPaced
 		l.backlog.pushBack(k)
 		return
@@ -58,7 +63,7 @@ func (l *loop) finish(k *call, now int64) {
 	p.unlink(k)
 	p.acc.count(&k.Result)
 	if k.Body != nil {
-		l.e.budget.handed.Add(bodyCost(k.Body))
+		l.e.budget.handed.Add(l.e.budget.cost(k.Body))
 	}
 	if len(p.out) == 0 {
 		l.outs = append(l.outs, p)
@@ -108,9 +113,9 @@ func (l *loop) keep(k *call, data []byte) {
 	if len(k.Body)+len(data) > cap(k.Body) {
 		k.Body = l.roomFor(k, len(k.Body)+len(data))
 	}
-	before := bodyCost(k.Body)
+	before := l.e.budget.cost(k.Body)
 	k.Body = append(k.Body, data...)
-	l.e.budget.used.Add(bodyCost(k.Body) - before)
+	l.e.budget.used.Add(l.e.budget.cost(k.Body) - before)
 }
 
 // roomFor returns the body of k with room for n bytes: small ones live in the
@@ -118,14 +123,14 @@ func (l *loop) keep(k *call, data []byte) {
 // bytes arrive.
 func (l *loop) roomFor(k *call, n int) []byte {
 	old := k.Body
-	if n <= smallBody {
+	if n <= l.e.budget.small {
 		if k.small == nil || cap(k.small) < n {
 			k.small = make([]byte, 0, smallSize(n))
 		}
 		return append(k.small[:0], old...)
 	}
 	b := append(l.buffers.get(n), old...)
-	l.e.budget.used.Add(bodyCost(b) - bodyCost(old))
+	l.e.budget.used.Add(l.e.budget.cost(b) - l.e.budget.cost(old))
 	l.buffers.put(old)
 	return b
 }
@@ -145,7 +150,7 @@ func (l *loop) dropBody(k *call) {
 	if k.Body == nil {
 		return
 	}
-	l.e.budget.used.Add(-bodyCost(k.Body))
+	l.e.budget.used.Add(-l.e.budget.cost(k.Body))
 	l.buffers.put(k.Body)
 	k.Body = nil
 	if len(l.stalled) > 0 {

@@ -44,14 +44,16 @@ type loop struct {
 	dirty      []*origin   // to be pumped before the loop waits again
 	seq        uint64
 
-	pacer   pacer     // this loop's share of Config.Rate
-	backlog callQueue // waiting for the pacer
+	backlog callQueue // waiting for the engine's pacer
 	wheel   wheel
 	rnd     *rand.Rand
 
-	outs    []*part // parts with results to deliver
-	ready   []*conn // connections whose last read filled the buffer
-	later   bool    // endTurn is on its way
+	outs    []*part   // parts with results to deliver
+	ready   []*conn   // connections whose last read filled the buffer
+	held    []*origin // wait until sockets are closed: see mayDial
+	later   bool      // endTurn is on its way
+	turnDue bool      // by way of the timer
+	tasking bool      // the loop runs a task of the poller, no event
 	closing bool
 
 	stalled   []*conn
@@ -78,7 +80,6 @@ func newLoop(e *Engine, index int) *loop {
 		e: e, index: index, clock: e.now,
 		origins: make(map[originKey]*origin), sweepAt: sweepOrigins,
 		mostOpen: share(e.cfg.Connections, e.cfg.Loops, index),
-		pacer:    newPacer(e.cfg.Rate / float64(e.cfg.Loops)),
 		buffers:  &e.buffers,
 		rbuf:     make([]byte, readBuffer+e.cfg.MaxHead),
 		wbuf:     make([]byte, 0, writeBuffer),
@@ -166,6 +167,8 @@ func (l *loop) onMail(any) error {
 	mail := l.mailbox
 	l.mailbox = nil
 	l.mu.Unlock()
+	l.tasking = true
+	defer func() { l.tasking = false }()
 	now := l.now()
 	for _, f := range mail {
 		f(now)
@@ -246,27 +249,38 @@ func (l *loop) served(c *conn) error {
 // after is what follows every piece of work: origins whose calls or
 // connections changed are pumped, results are on their way, the timer is set.
 func (l *loop) after(now int64) error {
-	for l.waiting.n > 0 && l.open < l.mostOpen {
-		o := l.waiting.pop()
+	for n := l.waiting.n; n > 0 && l.open < l.mostOpen; n-- {
+		o := l.waiting.pop() // who has waited longest is next
 		o.queued = false
-		l.mark(o)
+		o.pump(now)
 	}
-	for len(l.dirty) > 0 || len(l.outs) > 0 {
-		for len(l.dirty) > 0 {
-			o := l.dirty[len(l.dirty)-1]
-			l.dirty = l.dirty[:len(l.dirty)-1]
-			o.dirty = false
-			o.pump(now)
-		}
-		if !l.deliver(now) {
+	for rounds := 0; len(l.dirty) > 0 || len(l.outs) > 0; rounds++ {
+		l.pumpDirty(now)
+		if moved := l.deliver(now); rounds == roundsMost || !moved && len(l.dirty) == 0 {
 			break
 		}
 	}
-	if len(l.outs) > 0 || len(l.shut) > 0 || len(l.ready) > 0 {
+	if len(l.dirty) > 0 || len(l.outs) > 0 || len(l.shut) > 0 || len(l.ready) > 0 {
 		l.endTurnLater()
 	}
 	l.setTimer()
 	return nil
+}
+
+// roundsMost is how often a source on the loop is asked before the loop polls
+// again: requests that fail at once would keep it from that for ever.
+const roundsMost = 4
+
+// pumpDirty pumps the marked origins, and those that are marked meanwhile, once
+// each: what is marked again waits for the next round.
+func (l *loop) pumpDirty(now int64) {
+	for n := len(l.dirty); n > 0; n-- {
+		o := l.dirty[0]
+		l.dirty[0] = nil
+		l.dirty = l.dirty[1:]
+		o.dirty = false
+		o.pump(now)
+	}
 }
 
 // mark has an origin pumped before the loop waits again.
@@ -278,29 +292,46 @@ func (l *loop) mark(o *origin) {
 }
 
 // endTurnLater arms endTurn: the poller has no hook at the end of a batch, but
-// a task that is triggered during one runs after the next one.
+// a task that is triggered during one runs after the next one. One that is
+// triggered by a task runs at once, without a look at the events: a fast body
+// would starve everything else. Then the way is through the timer, which is an
+// event.
 func (l *loop) endTurnLater() {
-	if !l.later {
-		l.later = true
-		l.net.trigger(l.endTurn)
+	if l.later {
+		return
 	}
+	l.later = true
+	if l.tasking {
+		l.turnDue, l.armed = true, 1
+		l.net.wakeAt(1)
+		return
+	}
+	l.net.trigger(l.endTurn)
 }
 
 // endTurn does what can wait for the end of a batch, or must: sockets are
 // closed here because an event that is still to be handled may carry their
 // number, which the next socket(2) would get.
 func (l *loop) endTurn(any) error {
-	l.later = false
+	l.later, l.tasking = false, true
+	defer func() { l.tasking = false }()
 	for _, fd := range l.shut {
 		_ = unix.Close(fd)
 	}
 	l.shut = l.shut[:0]
-	for range len(l.ready) {
-		c := l.ready[0]
-		l.ready = append(l.ready[:0], l.ready[1:]...)
-		c.ready = false
-		if c.state == connOpen && c.stalled == 0 {
-			_ = l.serve(c)
+	for _, o := range l.held {
+		o.held = false
+		l.mark(o)
+	}
+	l.held = l.held[:0]
+	for range readsPerTurn {
+		ready := l.ready
+		l.ready = nil
+		for _, c := range ready {
+			c.ready = false
+			if c.state == connOpen && c.stalled == 0 {
+				_ = l.serve(c)
+			}
 		}
 	}
 	l.handOver()
@@ -317,6 +348,9 @@ func (l *loop) cipherIn() []byte {
 	}
 	return l.cipher
 }
+
+// readsPerTurn is how many full buffers a connection is read in one turn.
+const readsPerTurn = 4
 
 func (l *loop) makeReady(c *conn) {
 	if !c.ready {
@@ -354,6 +388,9 @@ func (l *loop) connectError(c *conn) error {
 	errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && errno != 0 {
 		err = unix.Errno(errno)
+	}
+	if err == nil && c.remote.IsValid() && toItself(c.fd, c.remote) {
+		err = unix.ECONNREFUSED
 	}
 	return err
 }
@@ -398,6 +435,10 @@ func (l *loop) closeAnIdleOne() bool {
 // what the pacer held back is let go.
 func (l *loop) onTimer() error {
 	l.armed = 0
+	if l.turnDue {
+		l.turnDue = false
+		l.net.trigger(l.endTurn)
+	}
 	now := l.now()
 	l.wheel.advance(now)
 	l.letGo(now)
@@ -406,7 +447,7 @@ func (l *loop) onTimer() error {
 
 // letGo sends calls of the backlog on that are due under the rate.
 func (l *loop) letGo(now int64) {
-	for l.backlog.n > 0 && l.pacer.take(now) {
+	for l.backlog.n > 0 && l.e.pacer.take(now) {
 		k := l.backlog.popFront()
 		l.o(k).enqueue(k)
 	}
@@ -418,7 +459,7 @@ func (l *loop) letGo(now int64) {
 func (l *loop) setTimer() {
 	next := l.wheel.soonest
 	if l.backlog.n > 0 {
-		if due := l.pacer.due(); next == 0 || due < next {
+		if due := l.e.pacer.due(); next == 0 || due < next {
 			next = due
 		}
 	}

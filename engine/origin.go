@@ -1,6 +1,10 @@
 package engine
 
-import "crypto/tls"
+import (
+	"crypto/tls"
+	"slices"
+	"strings"
+)
 
 // An origin is scheme, host and port, and what one loop knows and holds of it:
 // the requests that wait, its connections, the depth it has earned.
@@ -28,15 +32,15 @@ type origin struct {
 	most     int       // connections it may have on this loop
 	hungry   bool      // a connection has room that no waiting call has filled
 	dirty    bool      // in l.dirty
+	held     bool      // in l.held
 	queued   bool      // in l.waiting
 	listed   bool      // in l.idle
 
-	depth    depth
-	memo     headMemo
-	pacer    pacer // Config.HostRate
-	slowed   bool  // its pacer said not yet; timer ends that
-	timer    timer
-	backoffs int // calls that will come back after their back-off
+	depth  depth
+	memo   headMemo
+	pacer  pacer // Config.HostRate
+	slowed bool  // its pacer said not yet; timer ends that
+	timer  timer
 }
 
 // An originKey tells origins apart: connections through different proxies are
@@ -57,12 +61,15 @@ func (l *loop) originFor(p *prepared) *origin {
 	key := originKey{p.key, p.proxy}
 	o := l.origins[key]
 	if o == nil {
+		key.key = strings.Clone(p.key) // not with the whole of some URL
+	}
+	if o == nil {
 		if len(l.origins) >= l.sweepAt {
 			l.sweep()
 			l.sweepAt = max(sweepOrigins, 2*len(l.origins))
 		}
 		o = &origin{
-			l: l, key: p.key, host: p.host, port: p.port, secure: p.secure, proxy: p.proxy,
+			l: l, key: key.key, host: strings.Clone(p.host), port: p.port, secure: p.secure, proxy: p.proxy,
 			depth: newDepth(&l.e.cfg), pacer: newPacer(l.hostRate(p.key)), most: l.perHost(p.key),
 		}
 		o.to = l.e.cfg.destination(HostPort{o.host, o.port})
@@ -80,9 +87,13 @@ func (l *loop) originFor(p *prepared) *origin {
 // may not send yet.
 func (l *loop) sweep() {
 	l.lastOrigin = nil
+	l.idle.keep(func(o *origin) bool {
+		o.listed = len(o.idle) > 0
+		return o.listed
+	})
 	now := l.now()
 	for key, o := range l.origins {
-		if len(o.conns) == 0 && o.empty() && !o.queued && !o.listed && !o.slowed && !o.dirty && o.pacer.due() <= now && o.backoffs == 0 {
+		if len(o.conns) == 0 && o.empty() && !o.queued && !o.listed && !o.slowed && !o.dirty && !o.held && o.pacer.due() <= now {
 			delete(l.origins, key)
 		}
 	}
@@ -190,6 +201,13 @@ func (o *origin) mayDial() bool {
 	if len(o.conns) >= o.most || l.closing {
 		return false
 	}
+	if len(l.shut) >= shutMost {
+		if !o.held {
+			o.held = true
+			l.held = append(l.held, o)
+		}
+		return false
+	}
 	if l.open < l.mostOpen || l.closeAnIdleOne() {
 		return true
 	}
@@ -199,6 +217,10 @@ func (o *origin) mayDial() bool {
 	}
 	return false
 }
+
+// shutMost is how many sockets may wait to be closed, beyond those that are
+// counted as open, before no new one is opened: descriptors are limited.
+const shutMost = 32
 
 // forget takes a connection out of the origin's lists.
 func (o *origin) forget(c *conn) {
@@ -245,6 +267,12 @@ type originQueue struct {
 func (q *originQueue) push(o *origin) {
 	q.all = append(q.all, o)
 	q.n++
+}
+
+// keep drops those that are not to stay.
+func (q *originQueue) keep(stays func(*origin) bool) {
+	q.all = slices.DeleteFunc(q.all, func(o *origin) bool { return !stays(o) })
+	q.n = len(q.all)
 }
 
 func (q *originQueue) pop() *origin {

@@ -1,5 +1,7 @@
 package engine
 
+import "sync"
+
 // A pacer spaces events evenly: the n-th is due n intervals after the first.
 // Events that could not happen when they were due (nothing to send, no
 // connection) are not made up for in a burst: the schedule slides, but for a
@@ -42,3 +44,31 @@ func (p *pacer) charge(now int64) {
 
 // due is when the next event may happen.
 func (p *pacer) due() int64 { return int64(p.next) + 1 }
+
+// A sharedPacer is one that all loops take from.
+type sharedPacer struct {
+	mu sync.Mutex
+	p  pacer
+}
+
+func (s *sharedPacer) on() bool { return s.p.interval != 0 }
+
+func (s *sharedPacer) take(now int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.p.take(now)
+}
+
+func (s *sharedPacer) charge(now int64) {
+	if s.on() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.p.charge(now)
+	}
+}
+
+func (s *sharedPacer) due() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.p.due()
+}

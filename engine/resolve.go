@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
@@ -67,7 +68,7 @@ func (r *nameCache) lookup(host string, answer func([]netip.Addr, error)) (addrs
 	case n == nil:
 		r.evict()
 		n = &name{}
-		r.names[host] = n
+		r.names[strings.Clone(host)] = n
 	case n.expires.IsZero():
 		n.waiters = append(n.waiters, answer)
 		return nil, nil, false

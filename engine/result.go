@@ -66,7 +66,9 @@ func (r *Response) Fields() iter.Seq2[[]byte, []byte] {
 			return
 		}
 		var h httpcodec.Head
-		if n, err := h.ParseResponse(r.head, nil); n == 0 || err != nil {
+		limits := httpcodec.DefaultLimits
+		limits.HeadBytes = len(r.head)
+		if n, err := h.ParseResponse(r.head, &limits); n == 0 || err != nil {
 			return
 		}
 		for _, f := range h.Fields {

@@ -193,7 +193,7 @@ func (r *run) refuse(k *call, err *Error) *Result {
 func (e *Engine) fillIn(k *call, req *Request, now int64) *Error {
 	k.Request = req
 	if req.Timeout > 0 {
-		k.deadline = now + int64(req.Timeout)
+		k.deadline = now + int64(min(req.Timeout, maxTime))
 	}
 	if req.prepared != nil {
 		k.p = req.prepared
@@ -297,8 +297,8 @@ func (e *Engine) freeBodies(results []*Result) {
 	var small int64
 	freed := false
 	for _, res := range results {
-		switch cost := bodyCost(res.Body); {
-		case cap(res.Body) > smallBody:
+		switch cost := e.budget.cost(res.Body); {
+		case cap(res.Body) > e.budget.small:
 			e.budget.consumed(cost)
 			e.buffers.put(res.Body)
 			freed = true

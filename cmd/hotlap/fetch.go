@@ -30,7 +30,6 @@ func runFetch(ctx context.Context, std *stdio, args []string) int {
 	case err != nil:
 		return std.misuse("fetch", "%v", err)
 	}
-	o.limitMemory()
 	f := &fetching{o: o, std: std, report: report.NewCollector()}
 	if code := f.open(); code != exitOK {
 		return code
@@ -80,6 +79,7 @@ func (f *fetching) open() (code int) {
 		}
 		return exitUsage
 	}
+	f.o.limitMemory(f.engine.MaxInFlight())
 	f.startInput()
 	if err := f.openOutput(); err != nil {
 		f.complain(err)
@@ -122,10 +122,13 @@ func (f *fetching) openOutput() (err error) {
 		if err := report.CanWrite(f.o.summary); err != nil {
 			return err
 		}
+		if f.file != nil && sameFile(f.o.summary, f.file.Raw) {
+			return fmt.Errorf("%s is both input and summary", f.o.summary)
+		}
 	}
 	if f.o.output == "-" {
 		f.out = f.std.out
-		return nil
+		return f.summaryIsNotOutput()
 	}
 	if f.out, err = os.OpenFile(f.o.output, os.O_WRONLY|os.O_CREATE, 0o666); err != nil {
 		return err
@@ -134,15 +137,30 @@ func (f *fetching) openOutput() (err error) {
 	if err != nil {
 		return err
 	}
-	if f.file != nil {
-		if in, err := f.file.Raw.Stat(); err == nil && info.Mode().IsRegular() && os.SameFile(in, info) {
-			return fmt.Errorf("%s is both input and output", f.o.output)
-		}
+	if f.file != nil && sameFile(f.o.output, f.file.Raw) {
+		return fmt.Errorf("%s is both input and output", f.o.output)
+	}
+	if err := f.summaryIsNotOutput(); err != nil {
+		return err
 	}
 	if info.Mode().IsRegular() {
 		return f.out.Truncate(0)
 	}
 	return nil
+}
+
+func (f *fetching) summaryIsNotOutput() error {
+	if f.o.summary != "" && sameFile(f.o.summary, f.out) {
+		return fmt.Errorf("%s is both output and summary", f.o.summary)
+	}
+	return nil
+}
+
+// sameFile says whether a name is that of an open regular file.
+func sameFile(name string, f *os.File) bool {
+	named, err1 := os.Stat(name)
+	open, err2 := f.Stat()
+	return err1 == nil && err2 == nil && open.Mode().IsRegular() && os.SameFile(named, open)
 }
 
 func (f *fetching) complain(err error) { f.std.complain("fetch", "%v", err) }

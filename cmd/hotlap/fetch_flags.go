@@ -106,6 +106,7 @@ type fetchOptions struct {
 	input     string // a file, "-", or "" where urls are given
 	strict    bool
 	method    string
+	headers   []string // as given
 	body      []byte
 	engine    engine.Config
 	output    string
@@ -135,7 +136,7 @@ func fetchFlags(std *stdio, o *fetchOptions) *pflag.FlagSet {
 	f.StringVarP(&o.input, "input", "i", "", "")
 	f.BoolVar(&o.strict, "strict", false, "")
 	f.StringVarP(&o.method, "method", "X", "", "")
-	f.VarP(headerFlag{&c.Header, &c.Omit}, "header", "H", "")
+	f.StringArrayVarP(&o.headers, "header", "H", nil, "")
 	f.VarP(bodyFlag{std.in, &o.body, &o.bodyStdin}, "body", "b", "")
 	f.VarP(number[int]{&c.Connections, 1, math.MaxInt32}, "connections", "c", "")
 	f.Var(number[int]{&c.PerHost, 1, math.MaxInt32}, "per-host", "")
@@ -200,6 +201,11 @@ func (o *fetchOptions) check(f *pflag.FlagSet) error {
 		return fmt.Errorf("-X %q is no method", o.method)
 	case o.summary == "-":
 		return errors.New("--summary needs a file: standard output is for results")
+	}
+	for i, h := range o.headers {
+		if err := parseHeader(h, &o.engine.Header, &o.engine.Omit); err != nil {
+			return fmt.Errorf("-H, number %d: %w", i+1, err)
+		}
 	}
 	return o.checkDescriptors()
 }

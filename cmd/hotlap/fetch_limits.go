@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"os"
 	"runtime/debug"
 
@@ -34,19 +33,20 @@ func (o *fetchOptions) checkDescriptors() error {
 
 // What the Go heap may have besides kept bodies.
 const (
-	memoryBase          = 80 << 20
+	memoryBase          = 60 << 20
 	memoryPerConnection = 16 << 10
+	memoryPerRequest    = 2 << 10 // in flight
 )
 
 // limitMemory tells the garbage collector what this run may use, unless the
 // user has.
-func (o *fetchOptions) limitMemory() {
+func (o *fetchOptions) limitMemory(inFlight int) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	most := memoryBase + memoryPerConnection*int64(o.engine.Connections)
+	most := memoryBase + memoryPerConnection*int64(o.engine.Connections) + memoryPerRequest*int64(inFlight)
 	if o.engine.KeepBody {
-		most += min(o.engine.MaxMemory, math.MaxInt64-most)
+		most += o.engine.MaxMemory + o.engine.MaxMemory/4 // with what small bodies leave behind: see Config.MaxMemory
 	}
 	debug.SetMemoryLimit(most)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -130,36 +131,29 @@ func (v choice) Set(s string) error {
 	return fmt.Errorf("%q is not one of %s", s, strings.Join(v.from, ", "))
 }
 
-// headerFlag is -H: "Name: value", "Name:" to leave a default out, "Name;" for
-// an empty value.
-type headerFlag struct {
-	fields *[]engine.Field
-	omit   *[]string
-}
-
-func (v headerFlag) String() string { return "" }
-func (v headerFlag) Type() string   { return "HEADER" }
-
-func (v headerFlag) Set(s string) error {
+// parseHeader reads -H: "Name: value", "Name:" to leave a default out, "Name;"
+// for an empty value. What is wrong is said without the value, which may be a
+// secret.
+func parseHeader(s string, fields *[]engine.Field, omit *[]string) error {
 	name, value, ok := strings.Cut(s, ":")
 	empty := false
 	if !ok {
 		if name, empty = strings.CutSuffix(s, ";"); !empty {
-			return fmt.Errorf("%q has no colon: write 'Name: value'", s)
+			return errors.New("it has no colon: write 'Name: value'")
 		}
 	}
 	value = strings.Trim(value, " \t")
 	switch {
 	case !httpcodec.ValidToken(name):
-		return fmt.Errorf("%q is no header name", name)
+		return errors.New("what is before the colon is no header name")
 	case !httpcodec.ValidFieldValue(value):
 		return fmt.Errorf("the value of %s has a control character", name)
+	case strings.EqualFold(name, "Host") && value == "":
+		return errors.New("a request cannot go without Host")
 	case value != "" || empty:
-		*v.fields = append(*v.fields, engine.Field{Name: name, Value: value})
-	case strings.EqualFold(name, "Host"):
-		return fmt.Errorf("a request cannot go without Host")
+		*fields = append(*fields, engine.Field{Name: name, Value: value})
 	default:
-		*v.omit = append(*v.omit, name)
+		*omit = append(*omit, name)
 	}
 	return nil
 }
