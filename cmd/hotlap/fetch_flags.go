@@ -48,7 +48,8 @@ TLS (https URLs are verified against the system's roots):
     -k, --insecure           do not verify the server's certificate
         --cacert FILE        verify against the certificates in FILE, PEM, instead
         --cert FILE, --key FILE   the client certificate, with its chain, and its key
-        --tls-min 1.2|1.3    refuse older versions (1.2)
+        --tls-min 1.2|1.3, --tls-max 1.2|1.3   the oldest and the newest version that is
+                             agreed to (1.2, 1.3)
         --sslkeylog FILE     append the session keys to FILE, for Wireshark
 
 Where connections go, and where from:

@@ -16,26 +16,28 @@ type tlsOptions struct {
 	caFile    string
 	certFile  string
 	keyFile   string
-	min       string
+	min, max  string
 	keyLog    string
 	keyLogOut io.Closer
 }
 
 func (o *tlsOptions) flags(f *pflag.FlagSet) {
-	o.min = "1.2"
+	o.min, o.max = "1.2", "1.3"
 	f.BoolVarP(&o.insecure, "insecure", "k", false, "")
 	f.StringVar(&o.caFile, "cacert", "", "")
 	f.StringVar(&o.certFile, "cert", "", "")
 	f.StringVar(&o.keyFile, "key", "", "")
 	f.Var(choice{&o.min, []string{"1.2", "1.3"}}, "tls-min", "")
+	f.Var(choice{&o.max, []string{"1.2", "1.3"}}, "tls-max", "")
 	f.StringVar(&o.keyLog, "sslkeylog", "", "")
 }
 
 // config reads the files and makes the engine's configuration.
 func (o *tlsOptions) config() (*tls.Config, error) {
-	c := &tls.Config{InsecureSkipVerify: o.insecure, MinVersion: tls.VersionTLS12}
-	if o.min == "1.3" {
-		c.MinVersion = tls.VersionTLS13
+	version := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
+	c := &tls.Config{InsecureSkipVerify: o.insecure, MinVersion: version[o.min], MaxVersion: version[o.max]}
+	if c.MinVersion > c.MaxVersion {
+		return nil, fmt.Errorf("--tls-min %s is above --tls-max %s", o.min, o.max)
 	}
 	if o.caFile != "" {
 		text, err := os.ReadFile(o.caFile)
