@@ -324,7 +324,7 @@ func (c *conn) broken(now int64, err error) {
 	reset := err == unix.ECONNRESET || err == unix.EPIPE
 	switch errno := unix.Errno(0); {
 	case !errors.As(err, &errno):
-		w.kind, w.message = TLS, tlsMessage(c.o.host, err)
+		w.kind, w.message = TLS, tlsMessage("TLS connection to "+c.o.host, c.o.host, err)
 	case c.pipe.n > 0 && c.pipe.unsent == 0:
 		w.kind, w.message = Write, "the request was not taken in full: "+err.Error()
 	case reset:

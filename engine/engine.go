@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,7 @@ type Engine struct {
 	budget    budget
 	buffers   bufferPool
 	tls       *tls.Config   // the origins' are made of it
-	shaking   chan struct{} // bounds the handshakes
+	computing chan struct{} // bounds the handshakes that compute
 	locals    *locals
 	pacer     sharedPacer // Config.Rate
 	proxies   *proxies    // nil without
@@ -105,7 +106,7 @@ func newEngine(cfg Config) (*Engine, error) {
 		seed: maphash.MakeSeed(), runs: make(map[*run]bool), asking: make(chan struct{}, cfg.MaxInFlight),
 	}
 	e.wall = e.base.Round(0)
-	e.tls, e.shaking = cfg.baseTLS(), make(chan struct{}, maxHandshakes)
+	e.tls, e.computing = cfg.baseTLS(), make(chan struct{}, runtime.GOMAXPROCS(0))
 	e.locals, e.pacer.p = newLocals(&cfg), newPacer(cfg.Rate)
 	if cfg.Proxy != nil {
 		e.proxies = &proxies{choose: cfg.Proxy, known: make(map[string]*proxy)}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -39,13 +38,11 @@ type secure struct {
 	cut     bool  // the end came without close_notify
 }
 
-// maxHandshakes is how many handshakes are computed or waited for at once.
-const maxHandshakes = 256
-
 func newSecure(c *conn, cfg *tls.Config) *secure {
 	s := &secure{c: c, inner: c.t}
 	s.wire.some.L = &s.wire.mu
 	s.wire.waits = true
+	s.wire.computing = c.l.e.computing
 	s.wire.written = func() { c.l.post(func(int64) { _ = s.flush() }) }
 	if cfg != nil {
 		s.conn = tls.Client(&s.wire, cfg)
@@ -200,14 +197,12 @@ func (c *conn) handshake(now int64) {
 	})
 }
 
-// shake runs the handshake, in its own goroutine.
+// shake runs the handshake, in its own goroutine. There is one for each
+// connection that is being made; few of them compute at once, so that they do
+// not keep the loops from running, and those that wait for a peer keep nobody.
 func (s *secure) shake(e *Engine, proxy *proxy, to HostPort) error {
-	select {
-	case e.shaking <- struct{}{}:
-		defer func() { <-e.shaking }()
-	case <-s.wire.over():
-		return net.ErrClosed
-	}
+	e.computing <- struct{}{}
+	defer func() { <-e.computing }()
 	if s.tunneled.Load() == 0 {
 		if err := proxy.tunnel(&s.wire, to); err != nil {
 			return err
@@ -273,33 +268,20 @@ func (c *conn) shaken(now int64, s *secure, err error) {
 
 // fault says what a failed handshake means.
 func (s *secure) fault(err error) cause {
-	host := s.c.o.host
+	cut := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if cut && s.readErr != nil { // what came before it has been read, an alert too
+		err = s.readErr
+	}
+	what := "TLS handshake with " + s.c.o.host
 	switch {
-	case s.tunneled.Load() == 0 && s.readErr != nil:
-		return s.c.o.proxy.fault(s.readErr)
 	case s.tunneled.Load() == 0:
 		return s.c.o.proxy.fault(err)
-	case s.readErr != nil:
-		return cause{kind: Closed, err: s.readErr, message: fmt.Sprintf("TLS handshake with %s: %v", host, s.readErr)}
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return cause{kind: Closed, err: err, message: fmt.Sprintf("TLS handshake with %s: the peer closed the connection", host)}
+	case cut && s.readErr != nil:
+		return cause{kind: Closed, err: err, message: fmt.Sprintf("%s: %v", what, err)}
+	case cut:
+		return cause{kind: Closed, err: err, message: what + ": the peer closed the connection"}
 	}
-	return cause{kind: TLS, err: err, message: tlsMessage(host, err)}
-}
-
-// tlsMessage says what is wrong with whose certificate, if that is it.
-func tlsMessage(host string, err error) string {
-	var bad *tls.CertificateVerificationError
-	if !errors.As(err, &bad) || len(bad.UnverifiedCertificates) == 0 {
-		return fmt.Sprintf("TLS handshake with %s: %s", host, strings.TrimPrefix(err.Error(), "tls: "))
-	}
-	leaf := bad.UnverifiedCertificates[0]
-	what := strings.TrimPrefix(bad.Err.Error(), "x509: ")
-	var unknown x509.UnknownAuthorityError
-	if errors.As(bad.Err, &unknown) && leaf.Subject.String() == leaf.Issuer.String() {
-		what = "it is self-signed and not trusted: " + what
-	}
-	return fmt.Sprintf("certificate of %s (subject %q, issuer %q): %s", host, leaf.Subject, leaf.Issuer, what)
+	return cause{kind: TLS, err: err, message: tlsMessage(what, s.c.o.host, err)}
 }
 
 // tlsConfig is what connections to the origin handshake with. Its session cache
@@ -340,31 +322,46 @@ type wire struct {
 	eof     bool   // nothing comes after in
 	ended   bool   // a Read was told so
 	closed  bool
-	done    chan struct{} // made by over, closed by Close
-	written func()        // called during the handshake when out is no longer empty
+	written func() // called during the handshake when out is no longer empty
+
+	computing chan struct{} // has a token of the handshake while that does not wait
 }
 
 func (w *wire) Read(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for {
-		switch {
-		case len(w.in) > 0:
-			n := copy(b, w.in)
-			if w.in = w.in[n:]; len(w.in) == 0 {
-				w.in, w.owned = nil, false
-			}
-			return n, nil
-		case w.closed:
-			return 0, net.ErrClosed
-		case w.eof:
-			w.ended = true
-			return 0, io.EOF
-		case !w.waits:
-			return 0, os.ErrDeadlineExceeded
+	if w.waits && w.nothing() {
+		w.wait()
+	}
+	switch {
+	case len(w.in) > 0:
+		n := copy(b, w.in)
+		if w.in = w.in[n:]; len(w.in) == 0 {
+			w.in, w.owned = nil, false
 		}
+		return n, nil
+	case w.closed:
+		return 0, net.ErrClosed
+	case w.eof:
+		w.ended = true
+		return 0, io.EOF
+	}
+	return 0, os.ErrDeadlineExceeded
+}
+
+// nothing says that a Read has to wait.
+func (w *wire) nothing() bool { return len(w.in) == 0 && !w.closed && !w.eof }
+
+// wait waits until there is something to read, and lets others compute
+// meanwhile.
+func (w *wire) wait() {
+	<-w.computing
+	for w.nothing() {
 		w.some.Wait()
 	}
+	w.mu.Unlock() // the loop is not to wait for a turn to compute
+	w.computing <- struct{}{}
+	w.mu.Lock()
 }
 
 func (w *wire) Write(b []byte) (int, error) {
@@ -406,25 +403,9 @@ func (w *wire) waiting() bool {
 	return w.waits
 }
 
-// over is closed by Close.
-func (w *wire) over() <-chan struct{} {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.done == nil {
-		w.done = make(chan struct{})
-		if w.closed {
-			close(w.done)
-		}
-	}
-	return w.done
-}
-
 // Close ends a Read that waits.
 func (w *wire) Close() error {
 	w.mu.Lock()
-	if !w.closed && w.done != nil {
-		close(w.done)
-	}
 	w.closed = true
 	w.mu.Unlock()
 	w.some.Broadcast()
