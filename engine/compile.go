@@ -59,7 +59,8 @@ func (e *Engine) compile(r *Request, p *prepared) *Error {
 		return invalid("method CONNECT makes a tunnel, not a request")
 	}
 	fields := e.defaults
-	if len(r.Header) > 0 || len(r.Omit) > 0 || u.authorization != "" {
+	usual := len(r.Header) == 0 && len(r.Omit) == 0 && u.authorization == ""
+	if !usual {
 		p.fields = mergeFields(p.fields, e.defaults, u.credentials(r.Header), r.Omit)
 		fields = p.fields
 	}
@@ -67,14 +68,22 @@ func (e *Engine) compile(r *Request, p *prepared) *Error {
 	if err != nil {
 		return err
 	}
+	usual = usual && len(p.fields) == 0 // readFields took nothing out
 	if via.forwards(u.secure) {
 		u.target = u.key + u.target
 		if via.basic != "" {
 			p.fields = append(append(p.fields[:0:0], fields...), Field{Name: "Proxy-Authorization", Value: via.basic})
-			fields = p.fields
+			fields, usual = p.fields, false
 		}
 	}
-	wire, cerr := httpcodec.AppendRequest(p.wire, method, u.target, host, fields, contentLength(method, r.Body))
+	wire, cerr := httpcodec.AppendRequestStart(p.wire, method, u.target, host)
+	switch n := contentLength(method, r.Body); {
+	case cerr != nil:
+	case usual && n < 0:
+		wire = append(wire, e.tail...)
+	default:
+		wire, cerr = httpcodec.AppendFields(wire, fields, n)
+	}
 	if cerr != nil {
 		return &Error{Kind: InvalidRequest, Phase: PhaseQueue, Message: cerr.Error(), Err: cerr}
 	}

@@ -121,6 +121,8 @@ func TestCompileWritesTheRequest(t *testing.T) {
 			"GET /x HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nUser-Agent: hotlap/" + Version + "\r\nX-All: 1\r\nAuthorization: Basic bWU6cEBzcw==\r\n\r\n"},
 		{"own credentials come first", Request{URL: "http://me:pass@h/", Header: []Field{{Name: "authorization", Value: "x"}}, Omit: []string{"accept", "User-Agent", "X-All"}},
 			"GET / HTTP/1.1\r\nHost: h\r\nauthorization: x\r\n\r\n"},
+		{"without any field", Request{URL: "http://h/", Omit: []string{"accept", "USER-AGENT", "X-All"}},
+			"GET / HTTP/1.1\r\nHost: h\r\n\r\n"},
 		{"a body has a length", Request{Method: "PUT", URL: "http://h/", Body: []byte("abc"), Omit: []string{"accept", "User-Agent", "X-All"}},
 			"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n"},
 		{"so has a POST without one", Request{Method: "POST", URL: "http://h/", Omit: []string{"accept", "User-Agent", "X-All"}},

@@ -33,6 +33,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hotlap/httpcodec"
 )
 
 // ErrClosed is returned by an Engine that was closed.
@@ -43,6 +45,7 @@ var ErrClosed = errors.New("engine: closed")
 type Engine struct {
 	cfg       Config
 	defaults  []Field
+	tail      []byte    // of a request that has the defaults and no body
 	base      time.Time // of all instants
 	wall      time.Time // base, without its monotonic part
 	monotonic int64     // CLOCK_MONOTONIC at base
@@ -104,6 +107,10 @@ func newEngine(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, defaults: defaultFields(&cfg), base: time.Now(), monotonic: ts.Nano(),
 		seed: maphash.MakeSeed(), runs: make(map[*run]bool), asking: make(chan struct{}, cfg.MaxInFlight),
+	}
+	var err error
+	if e.tail, err = httpcodec.AppendFields(nil, e.defaults, -1); err != nil {
+		return nil, fmt.Errorf("engine: Header: %w", err)
 	}
 	e.wall = e.base.Round(0)
 	e.tls, e.computing = cfg.baseTLS(), make(chan struct{}, runtime.GOMAXPROCS(0))

@@ -10,6 +10,19 @@ type Field struct{ Name, Value string }
 // negative), empty line. What could end a line early, or is no token, is
 // refused, and dst returned as it was.
 func AppendRequest(dst []byte, method, target, host string, fields []Field, contentLength int64) ([]byte, error) {
+	b, err := AppendRequestStart(dst, method, target, host)
+	if err != nil {
+		return dst, err
+	}
+	b, err = AppendFields(b, fields, contentLength)
+	if err != nil {
+		return dst, err
+	}
+	return b, nil
+}
+
+// AppendRequestStart is the first part of AppendRequest: request line and Host.
+func AppendRequestStart(dst []byte, method, target, host string) ([]byte, error) {
 	switch {
 	case !isToken(method):
 		return dst, ErrMethod
@@ -25,10 +38,6 @@ func AppendRequest(dst []byte, method, target, host string, fields []Field, cont
 	if host != "" {
 		b = appendField(b, "Host", host)
 	}
-	b, err := appendFields(b, fields, contentLength)
-	if err != nil {
-		return dst, err
-	}
 	return b, nil
 }
 
@@ -43,21 +52,24 @@ func AppendResponse(dst []byte, status int, fields []Field, contentLength int64)
 	b = append(b, ' ')
 	b = append(b, reason(status)...)
 	b = append(b, "\r\n"...)
-	b, err := appendFields(b, fields, contentLength)
+	b, err := AppendFields(b, fields, contentLength)
 	if err != nil {
 		return dst, err
 	}
 	return b, nil
 }
 
-func appendFields(b []byte, fields []Field, contentLength int64) ([]byte, error) {
+// AppendFields is the second part of AppendRequest: fields, Content-Length, empty
+// line. What goes with many requests can be appended to them as it is.
+func AppendFields(dst []byte, fields []Field, contentLength int64) ([]byte, error) {
+	b := dst
 	for i := range fields {
 		f := &fields[i]
 		switch {
 		case !isToken(f.Name):
-			return nil, ErrFieldName
+			return dst, ErrFieldName
 		case !ValidFieldValue(f.Value):
-			return nil, ErrFieldValue
+			return dst, ErrFieldValue
 		}
 		b = appendField(b, f.Name, f.Value)
 	}
@@ -90,7 +102,7 @@ func AppendChunk(dst, data []byte) []byte {
 
 // AppendLastChunk appends the end of a chunked body, with trailer fields.
 func AppendLastChunk(dst []byte, trailers []Field) ([]byte, error) {
-	b, err := appendFields(append(dst, "0\r\n"...), trailers, -1)
+	b, err := AppendFields(append(dst, "0\r\n"...), trailers, -1)
 	if err != nil {
 		return dst, err
 	}
