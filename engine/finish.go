@@ -180,14 +180,15 @@ func (l *loop) unstall(now int64) {
 	l.unstaller = false
 	l.stalling.Store(false)
 	stalled := l.stalled
-	l.stalled = nil
-	for _, c := range stalled {
-		if c.state != connOpen {
-			continue
+	l.stalled, l.spare = l.spare[:0], nil
+	for i, c := range stalled {
+		stalled[i] = nil
+		if c.state == connOpen {
+			c.resume(now)
+			_ = l.serve(c)
 		}
-		c.resume(now)
-		_ = l.serve(c)
 	}
+	l.spare = stalled
 }
 
 // cancel ends every call of a part.

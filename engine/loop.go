@@ -57,6 +57,7 @@ type loop struct {
 	closing bool
 
 	stalled   []*conn
+	spare     []*conn     // memory for stalled, which changes with every body that is consumed
 	stalling  atomic.Bool // some connection of this loop waits for the budget
 	unstaller bool        // a call of unstall is on its way
 	favoured  *conn       // goes on although the budget is spent
