@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,6 +55,9 @@ func (c *Config) destination(h HostPort) HostPort {
 
 // allowed keeps the addresses of the family that Config.IPVersion asks for.
 func (c *Config) allowed(addrs []netip.Addr) ([]netip.Addr, error) {
+	if len(addrs) == 0 {
+		return nil, errors.New("it has no address")
+	}
 	if c.IPVersion == 0 {
 		return addrs, nil
 	}
@@ -116,11 +120,12 @@ func nth(p netip.Prefix, n uint64) netip.Addr {
 	if free == 0 {
 		return a
 	}
-	n %= 1 << min(free, 63)
+	hosts, first := uint64(1)<<min(free, 63), uint64(0)
+	if a.Is4() && free > 1 {
+		hosts, first = hosts-2, 1
+	}
+	n = n%hosts + first
 	if a.Is4() {
-		if hosts := uint64(1)<<free - 2; free > 1 {
-			n = n%hosts + 1
-		}
 		b := a.As4()
 		binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(n))
 		return netip.AddrFrom4(b)
@@ -212,11 +217,52 @@ func connecting(family int, to unix.Sockaddr, prepare func(fd int) error) (fd in
 }
 
 // ResolverOf returns a Resolver that asks these DNS servers, in turn, instead
-// of those of the system. /etc/hosts still comes first.
+// of those of the system; one that gives no answer is followed by the next.
+// /etc/hosts still comes first.
 func ResolverOf(servers []netip.AddrPort) Resolver {
-	var turn atomic.Uint32
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, servers[int(turn.Add(1)-1)%len(servers)].String())
-	}}
+	r := new(resolvers)
+	for _, s := range servers {
+		r.all = append(r.all, &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialResolver(ctx, network, s.String())
+		}})
+	}
+	return r
+}
+
+// dialResolver connects to a DNS server. net.Resolver goes on reading for seconds
+// after nobody wants the answer: with the context the connection ends too.
+func dialResolver(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, address)
+	if err == nil {
+		context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	}
+	return c, err
+}
+
+type resolvers struct {
+	all  []*net.Resolver
+	turn atomic.Uint32
+}
+
+func (r *resolvers) LookupNetIP(ctx context.Context, network, host string) (addrs []netip.Addr, err error) {
+	first := int(r.turn.Add(1) - 1)
+	for i := range r.all {
+		addrs, err = r.ask(ctx, r.all[(first+i)%len(r.all)], len(r.all)-i, network, host)
+		var dns *net.DNSError
+		if err == nil || errors.As(err, &dns) && dns.IsNotFound {
+			break
+		}
+	}
+	return addrs, err
+}
+
+// ask asks one of them, within an equal share of the time that is left.
+func (r *resolvers) ask(ctx context.Context, one *net.Resolver, left int, network, host string) ([]netip.Addr, error) {
+	if by, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(by)/time.Duration(left))
+		defer cancel()
+	}
+	return one.LookupNetIP(ctx, network, host)
 }

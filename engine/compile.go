@@ -373,21 +373,27 @@ func (u *splitTarget) credentials(own []Field) []Field {
 	return append(own[:len(own):len(own)], Field{Name: "Authorization", Value: u.authorization})
 }
 
-// RedactURL returns a URL without the user and password in it.
+// RedactURL returns a URL without the user and password in it. Where it is not
+// clear what is what, all that is before the last @ goes.
 func RedactURL(raw string) string {
-	start := 0
-	if i := strings.Index(raw, "://"); i >= 0 {
-		start = i + len("://")
-	}
-	end := len(raw)
-	if i := strings.IndexAny(raw[start:], "/?#"); i >= 0 {
-		end = start + i
-	}
-	at := strings.LastIndexByte(raw[start:end], '@')
+	at := strings.LastIndexByte(raw, '@')
 	if at < 0 {
 		return raw
 	}
-	return raw[:start] + raw[start+at+1:]
+	scheme, rest, ok := strings.Cut(raw, "://")
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority := rest[:end]
+	if i := strings.LastIndexByte(authority, '@'); ok && i >= 0 {
+		return scheme + "://" + rest[i+1:]
+	}
+	_, port, hasPort := strings.Cut(authority, ":")
+	if _, err := strconv.ParseUint(port, 10, 16); ok && authority != "" && (!hasPort || err == nil || authority[0] == '[') {
+		return raw // the @ is in path or query
+	}
+	return "..." + raw[at:]
 }
 
 // asciiHost returns an international name in its xn-- form (RFC 5891), and

@@ -49,7 +49,7 @@ func (o *origin) dial(now int64, k *call) {
 		c.resolved(now, []netip.Addr{{}}, nil)
 		return
 	}
-	if addrs, ok := cfg.Resolve[HostPort{o.host, o.port}]; ok && o.proxy == nil {
+	if addrs, ok := cfg.Resolve[o.to]; ok && o.proxy == nil {
 		c.resolved(now, addrs, nil)
 		return
 	}
@@ -256,12 +256,13 @@ func (c *conn) dialFailed(now int64, w cause) {
 	k := c.pinned
 	c.pinned = nil
 	remote := c.remote
+	connect, tls := c.dialTimes(now)
 	c.close(now, w)
 	if k == nil {
 		return
 	}
 	k.conn, k.Remote = nil, remote
-	k.connect, k.tls = c.dialTimes(now)
+	k.connect, k.tls = connect, tls
 	v := decide(outcome{
 		kind: w.kind, idempotent: k.p.idempotent, fault: true,
 		attempts: k.Attempts, retries: c.l.e.cfg.Retries,

@@ -170,17 +170,16 @@ func (p *proxy) connectTunnel(c net.Conn, to HostPort) error {
 	}
 	var h httpcodec.Head
 	for b = b[:0]; ; {
-		var piece [1024]byte
-		n, err := c.Read(piece[:])
-		b = append(b, piece[:n]...)
-		if err != nil {
-			return err
-		}
 		switch n, err := h.ParseResponse(b, nil); {
 		case err != nil:
 			return fmt.Errorf("its answer is no HTTP response: %w", err)
 		case n == 0:
-			continue
+			var piece [1024]byte
+			n, err := c.Read(piece[:])
+			b = append(b, piece[:n]...)
+			if err != nil {
+				return err
+			}
 		case h.Status < 200 && h.Status != 101:
 			b = b[n:] // interim
 		case h.Status >= 300:

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Resolver finds the addresses of a host; *net.Resolver is one. network is
@@ -16,11 +18,12 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-var defaultResolver Resolver = net.DefaultResolver
+var defaultResolver Resolver = &net.Resolver{Dial: dialResolver}
 
 // Bounds of the resolver.
 const (
-	maxLookups     = 64          // at once
+	maxLookups     = 512 // at once; fewer where descriptors are few: see lookupsAtOnce
+	minLookups     = 16
 	maxNames       = 4096        // in the cache
 	dnsFailureTTL  = time.Second // how long a failure is an answer
 	maxAddressesOf = 16          // of one name are tried
@@ -51,8 +54,20 @@ type name struct {
 func newNameCache(ctx context.Context, c *Config) *nameCache {
 	return &nameCache{
 		resolver: c.Resolver, ttl: c.DNSTTL, timeout: min(c.ConnectTimeout, c.Timeout),
-		slots: make(chan struct{}, maxLookups), ctx: ctx, names: make(map[string]*name),
+		slots: make(chan struct{}, lookupsAtOnce(c.Connections)), ctx: ctx, names: make(map[string]*name),
 	}
+}
+
+// lookupsAtOnce leaves the descriptors that connections and files need: a lookup
+// has two, for the two families.
+func lookupsAtOnce(connections int) int {
+	const files = 64
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return minLookups
+	}
+	room := (int64(min(limit.Cur, 1<<30)) - int64(connections) - files) / 2
+	return int(min(max(room, minLookups), maxLookups))
 }
 
 // lookup returns the answer for host if it is known. If not, answer is called
@@ -95,7 +110,7 @@ func (r *nameCache) evict() {
 		}
 	}
 	for host, n := range r.names {
-		if len(r.names) < maxNames {
+		if len(r.names) < maxNames-maxNames/8 { // not for each new name again
 			return
 		}
 		if !n.expires.IsZero() {

@@ -250,11 +250,12 @@ func (c *conn) shaken(now int64, s *secure, err error) {
 	s.wire.settle()
 	c.connectedAt = s.tunneled.Load()
 	if s.conn == nil {
-		c.t = s.inner
 		if len(s.wire.in) > 0 {
+			s.tunneled.Store(0) // it is the proxy's
 			c.dialFailed(now, c.o.proxy.fault(errors.New("bytes that answer nothing came through the tunnel")))
 			return
 		}
+		c.t = s.inner
 		c.opened(now)
 		return
 	}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,7 +68,10 @@ func (o *netOptions) apply(f *pflag.FlagSet, c *engine.Config) error {
 		if err != nil {
 			return fmt.Errorf("-u: %w", err)
 		}
-		c.Header = append(c.Header, engine.Field{Name: "Authorization", Value: value})
+		own := func(f engine.Field) bool { return strings.EqualFold(f.Name, "Authorization") }
+		if !slices.ContainsFunc(c.Header, own) { // -H says it otherwise
+			c.Header = append(c.Header, engine.Field{Name: "Authorization", Value: value})
+		}
 	}
 	if f.Changed("unix-socket") && c.UnixSocket == "" {
 		return fmt.Errorf("--unix-socket needs a path")
@@ -88,25 +93,37 @@ func (o *netOptions) chooseProxy(f *pflag.FlagSet, c *engine.Config) error {
 		if *env == (httpproxy.Config{NoProxy: env.NoProxy}) {
 			return nil
 		}
+		for _, raw := range []string{env.HTTPProxy, env.HTTPSProxy} { // ProxyFunc passes over what it cannot read
+			if _, err := parseProxy(raw); err != nil {
+				return fmt.Errorf("proxy in the environment: %w", err)
+			}
+		}
 		c.Proxy = env.ProxyFunc()
 		return nil
 	}
 	if o.proxy == "" {
 		return nil
 	}
-	raw := o.proxy
-	if !strings.Contains(raw, "://") {
-		raw = "http://" + raw
-	}
-	u, err := url.Parse(raw)
-	if err != nil { // its text would show the password
-		return fmt.Errorf("--proxy: not a URL such as http://user:password@host:3128")
+	u, err := parseProxy(o.proxy)
+	if err != nil {
+		return fmt.Errorf("--proxy: %w", err)
 	}
 	if err := engine.CheckProxy(u); err != nil {
 		return fmt.Errorf("--proxy: %w", err)
 	}
 	c.Proxy = func(*url.URL) (*url.URL, error) { return u, nil }
 	return nil
+}
+
+func parseProxy(raw string) (*url.URL, error) {
+	if !strings.Contains(raw, "://") {
+		raw = "http://" + raw
+	}
+	u, err := url.Parse(raw)
+	if err != nil { // its text would show the password
+		return nil, errors.New("not a URL such as http://user:password@host:3128")
+	}
+	return u, nil
 }
 
 func environmentProxies() *httpproxy.Config {
@@ -136,7 +153,7 @@ func addResolve(to map[engine.HostPort][]netip.Addr, s string) error {
 	var addrs []netip.Addr
 	for one := range strings.SplitSeq(list, ",") {
 		a, err := netip.ParseAddr(strings.Trim(one, "[]"))
-		if err != nil {
+		if err != nil || a.Zone() != "" {
 			return fmt.Errorf("%q: %q is no address", s, one)
 		}
 		addrs = append(addrs, a.Unmap())
