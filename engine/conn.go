@@ -244,6 +244,9 @@ func (c *conn) becomeIdle(now int64) {
 	c.l.unfavour(c)
 	if c.idle < 0 {
 		o.makeIdle(c)
+		if s, ok := c.t.(*secure); ok {
+			s.shed()
+		}
 		c.deadline = now + int64(c.l.e.cfg.IdleTimeout)
 		c.arm()
 	}

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -28,13 +29,14 @@ type faultyServer struct {
 	l       net.Listener
 	seed    uint64
 	weather weather
-	fixed   *plan // every connection's, if not nil
-	depth   int   // no client may have more than this outstanding on a connection; 0 is unchecked
+	fixed   *plan       // every connection's, if not nil
+	depth   int         // no client may have more than this outstanding on a connection; 0 is unchecked
+	tls     *tls.Config // nil for plain HTTP
 
 	work sync.WaitGroup
 	mu   sync.Mutex
 	gone sync.Cond // signalled when live shrinks
-	live map[*net.TCPConn]bool
+	live map[net.Conn]bool
 	seen map[int]int // how often each non-idempotent request was received in full
 }
 
@@ -46,6 +48,7 @@ type weather struct {
 	cut        int // FIN or RST at a random byte of what the server sends
 	deaf       int // FIN or RST at a random byte of what it receives
 	hangUp     int // FIN or RST with nothing outstanding that the server knows of
+	shake      int // under TLS, FIN or RST within the handshake, in each direction
 }
 
 // plan is the fate of one connection. Counts are -1 for never.
@@ -57,6 +60,7 @@ type plan struct {
 	deafAt     int // bytes received until it ends
 	how        after
 	pieces     pieces
+	bare       bool // under TLS: FIN without close_notify where that cuts nothing short
 }
 
 // pieces is how a connection's output is split into writes.
@@ -88,24 +92,34 @@ func (w weather) plan(r *rand.Rand) plan {
 		p.hangUp = r.IntN(20)
 	}
 	p.how = []after{finish, reset, sentRST}[r.IntN(3)]
-	switch n := r.IntN(100); {
-	case n < 3:
-		p.pieces = inBytes
-	case n < 30:
-		p.pieces = inMany
-	case n < 45:
-		p.pieces = inTwo
-	}
+	p.pieces = somePieces(r)
 	return p
 }
 
+func somePieces(r *rand.Rand) pieces {
+	switch n := r.IntN(100); {
+	case n < 3:
+		return inBytes
+	case n < 30:
+		return inMany
+	case n < 45:
+		return inTwo
+	}
+	return whole
+}
+
 func startFaulty(t testing.TB, seed uint64, depth int, w weather) *faultyServer {
+	return startFaultyOver(t, seed, depth, w, nil)
+}
+
+// startFaultyOver starts a faulty server over TLS, unless cfg is nil.
+func startFaultyOver(t testing.TB, seed uint64, depth int, w weather, cfg *tls.Config) *faultyServer {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &faultyServer{t: t, l: l, seed: seed, weather: w, depth: depth,
-		live: map[*net.TCPConn]bool{}, seen: map[int]int{}}
+	s := &faultyServer{t: t, l: l, seed: seed, weather: w, depth: depth, tls: cfg,
+		live: map[net.Conn]bool{}, seen: map[int]int{}}
 	s.gone.L = &s.mu
 	s.work.Go(s.accept)
 	return s
@@ -126,18 +140,21 @@ func (s *faultyServer) accept() {
 			return
 		}
 		tc := c.(*net.TCPConn)
-		s.mu.Lock()
-		s.live[tc] = true
-		s.mu.Unlock()
 		r := rand.New(rand.NewPCG(s.seed, n))
-		fc := &faultyConn{s: s, c: tc, r: r, plan: s.weather.plan(r)}
+		fc := &faultyConn{s: s, c: tc, stream: tc, r: r, plan: s.weather.plan(r)}
 		if s.fixed != nil {
 			fc.plan = *s.fixed
 		}
+		if s.tls != nil {
+			fc.overTLS()
+		}
+		s.mu.Lock()
+		s.live[fc.stream] = true
+		s.mu.Unlock()
 		s.work.Go(func() {
 			fc.serve()
 			s.mu.Lock()
-			delete(s.live, tc)
+			delete(s.live, fc.stream)
 			s.gone.Broadcast()
 			s.mu.Unlock()
 		})
@@ -169,6 +186,8 @@ func (s *faultyServer) received(id int) {
 type faultyConn struct {
 	s        *faultyServer
 	c        *net.TCPConn
+	stream   net.Conn    // c, or the TLS over it
+	wire     *faultyWire // between stream and c; nil without TLS
 	r        *rand.Rand
 	in       *bufio.Reader
 	plan     plan
@@ -177,6 +196,7 @@ type faultyConn struct {
 	out      bytes.Buffer // answers not yet written
 	unsent   int          // how many
 	fragile  bool         // out holds a body that ends with the connection
+	ended    bool
 }
 
 var errOver = errors.New("the connection is over")
@@ -198,9 +218,9 @@ func (d *deafReader) Read(b []byte) (int, error) {
 
 func (c *faultyConn) serve() {
 	defer c.c.Close()
-	c.in = bufio.NewReaderSize(c.c, 32<<10)
+	c.in = bufio.NewReaderSize(c.stream, 32<<10)
 	if c.plan.deafAt >= 0 {
-		c.in.Reset(&deafReader{c.c, c.plan.deafAt})
+		c.in.Reset(&deafReader{c.stream, c.plan.deafAt})
 	}
 	for {
 		if c.answered == c.plan.hangUp {
@@ -320,6 +340,9 @@ func (c *faultyConn) answer(w *wanted) error {
 	if err := c.flush(); err != nil || after == goOn {
 		return err
 	}
+	if after == finish && c.plan.bare && !c.fragile {
+		after = bareFIN
+	}
 	c.end(after)
 	return errOver
 }
@@ -359,48 +382,69 @@ func (c *faultyConn) flush() error {
 	}
 	if c.fragile && c.plan.how == finish {
 		c.plan.how = reset // a FIN would make a whole of the part
+		if c.wire != nil && c.plan.bare {
+			c.plan.how = bareFIN
+		}
 	}
 	c.end(c.plan.how)
 	return errOver
 }
 
 func (c *faultyConn) write(b []byte) error {
-	for len(b) > 0 {
-		n := len(b)
-		switch c.plan.pieces {
+	n, err := writePieces(c.stream, b, c.plan.pieces, c.r)
+	c.sent += n
+	if err != nil {
+		return errOver
+	}
+	return nil
+}
+
+func writePieces(to io.Writer, b []byte, p pieces, r *rand.Rand) (written int, err error) {
+	for written < len(b) {
+		n := len(b) - written
+		switch p {
 		case inTwo:
-			n = 1 + c.r.IntN(n)
+			n = 1 + r.IntN(n)
 		case inMany:
-			n = 1 + c.r.IntN(min(n, 1<<c.r.IntN(12)))
+			n = 1 + r.IntN(min(n, 1<<r.IntN(12)))
 		case inBytes:
 			if n < 4096 {
 				n = 1
 			}
 		}
-		n, err := c.c.Write(b[:n])
-		c.sent += n
+		n, err = to.Write(b[written : written+n])
+		written += n
 		if err != nil {
-			return errOver
+			return written, err
 		}
-		b = b[n:]
-		if len(b) > 0 {
+		if written < len(b) {
 			runtime.Gosched()
 		}
 	}
-	return nil
+	return written, nil
 }
 
-// splitAt writes b in two segments, the first of them n bytes long.
+// splitAt writes b in two segments, the first of them n bytes long: under TLS
+// in two records, or as one whose ciphertext is split so.
 func (c *faultyConn) splitAt(b []byte, n int) {
+	if c.wire != nil && c.r.IntN(2) == 0 {
+		c.wire.splitAt = n
+		c.stream.Write(b)
+		return
+	}
 	n = min(n, len(b))
-	c.c.Write(b[:n])
+	c.stream.Write(b[:n])
 	c.awaitSent()
 	runtime.Gosched()
-	c.c.Write(b[n:])
+	c.stream.Write(b[n:])
 }
 
 // end ends the connection.
 func (c *faultyConn) end(how after) {
+	if c.ended {
+		return
+	}
+	c.ended = true
 	switch how {
 	case sentRST:
 		c.awaitSent()
@@ -409,6 +453,9 @@ func (c *faultyConn) end(how after) {
 		c.c.SetLinger(0)
 		c.c.Close()
 	case finish:
+		c.closeNotify()
+		fallthrough
+	case bareFIN:
 		c.c.CloseWrite()
 		c.drain()
 	case hang:
