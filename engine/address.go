@@ -55,22 +55,19 @@ func (c *Config) destination(h HostPort) HostPort {
 
 // allowed keeps the addresses of the family that Config.IPVersion asks for.
 func (c *Config) allowed(addrs []netip.Addr) ([]netip.Addr, error) {
-	if len(addrs) == 0 {
-		return nil, errors.New("it has no address")
-	}
-	if c.IPVersion == 0 {
-		return addrs, nil
-	}
 	var kept []netip.Addr
 	for _, a := range addrs {
-		if a = a.Unmap(); a.Is4() == (c.IPVersion == 4) {
+		if a = a.Unmap(); a.IsValid() && (c.IPVersion == 0 || a.Is4() == (c.IPVersion == 4)) {
 			kept = append(kept, a)
 		}
 	}
-	if len(kept) == 0 {
-		return nil, fmt.Errorf("it has no IPv%d address", c.IPVersion)
+	switch {
+	case len(kept) > 0:
+		return kept, nil
+	case c.IPVersion == 0:
+		return nil, errors.New("it has no address")
 	}
-	return kept, nil
+	return nil, fmt.Errorf("it has no IPv%d address", c.IPVersion)
 }
 
 // locals are the addresses that connections are made from, in turn: ports are
@@ -79,7 +76,7 @@ func (c *Config) allowed(addrs []netip.Addr) ([]netip.Addr, error) {
 type locals struct {
 	v4, v6 []netip.Prefix
 	device string
-	turn   atomic.Uint64
+	turns  [2]atomic.Uint64 // of v4 and v6
 }
 
 func newLocals(c *Config) *locals {
@@ -97,9 +94,9 @@ func newLocals(c *Config) *locals {
 // next is the address to connect from to one of the family of to; not valid
 // where the kernel is to choose.
 func (l *locals) next(to netip.Addr) (netip.Addr, error) {
-	own := l.v6
+	own, turn := l.v6, &l.turns[1]
 	if to.Is4() {
-		own = l.v4
+		own, turn = l.v4, &l.turns[0]
 	}
 	switch {
 	case len(own) > 0:
@@ -108,7 +105,7 @@ func (l *locals) next(to netip.Addr) (netip.Addr, error) {
 	default:
 		return netip.Addr{}, nil
 	}
-	n := l.turn.Add(1) - 1
+	n := turn.Add(1) - 1
 	p := own[n%uint64(len(own))]
 	return nth(p, n/uint64(len(own))), nil
 }
@@ -220,6 +217,9 @@ func connecting(family int, to unix.Sockaddr, prepare func(fd int) error) (fd in
 // of those of the system; one that gives no answer is followed by the next.
 // /etc/hosts still comes first.
 func ResolverOf(servers []netip.AddrPort) Resolver {
+	if len(servers) == 0 {
+		return defaultResolver
+	}
 	r := new(resolvers)
 	for _, s := range servers {
 		r.all = append(r.all, &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {

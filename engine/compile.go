@@ -282,6 +282,9 @@ func splitURL(raw string) (u splitTarget, _ *Error) {
 	case strings.EqualFold(scheme, "https"):
 		u.secure = true
 	default:
+		if !httpcodec.ValidToken(scheme) { // it may hold a password
+			return u, invalid("URL %s has no scheme: write http://...", quote(RedactURL(raw)))
+		}
 		return u, invalid("URL scheme %s is not http or https", quote(scheme))
 	}
 	end := strings.IndexAny(rest, "/?#")
@@ -330,7 +333,7 @@ func (u *splitTarget) splitAuthority() *Error {
 	if port != "" && port != ":" {
 		n, err := strconv.ParseUint(port[1:], 10, 16)
 		if err != nil || n == 0 || port[0] != ':' {
-			return invalid("port %s is not 1 to 65535", quote(strings.TrimPrefix(port, ":")))
+			return invalid("port is not a number from 1 to 65535") // it may be a password: not shown
 		}
 		u.port = uint16(n)
 	}
@@ -394,6 +397,16 @@ func RedactURL(raw string) string {
 		return raw // the @ is in path or query
 	}
 	return "..." + raw[at:]
+}
+
+// ASCIIHost returns a host name as it is sent and asked for: in lower case, an
+// international one in its xn-- form (RFC 5891).
+func ASCIIHost(host string) (string, error) {
+	ascii, err := asciiHost(host)
+	if err != nil {
+		return "", err
+	}
+	return strings.ToLower(ascii), nil
 }
 
 // asciiHost returns an international name in its xn-- form (RFC 5891), and

@@ -316,14 +316,16 @@ func (c *conn) progress() string {
 
 // broken is called when the socket has failed.
 func (c *conn) broken(now int64, err error) {
-	if c.sockErr == nil {
+	errno := unix.Errno(0)
+	ofTLS := !errors.As(err, &errno) // such as an alert that says why the socket was closed
+	if c.sockErr == nil || ofTLS {
 		c.sockErr = err
 	}
 	err = c.sockErr
 	w := cause{kind: Read, err: err, message: err.Error()}
 	reset := err == unix.ECONNRESET || err == unix.EPIPE
-	switch errno := unix.Errno(0); {
-	case !errors.As(err, &errno):
+	switch {
+	case ofTLS:
 		w.kind, w.message = TLS, tlsMessage("TLS connection to "+c.o.host, c.o.host, err)
 	case c.pipe.n > 0 && c.pipe.unsent == 0:
 		w.kind, w.message = Write, "the request was not taken in full: "+err.Error()

@@ -9,6 +9,7 @@ import "golang.org/x/sys/unix"
 func (c *conn) write(now int64) int64 {
 	for !c.pipe.allSent() {
 		b := c.pipe.gather(c.l.wbuf)
+		b = b[:min(len(b), writeBuffer)] // TLS would encrypt all of it at once
 		n, err := c.t.write(b)
 		now = c.l.now()
 		if n > 0 {

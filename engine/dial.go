@@ -49,7 +49,7 @@ func (o *origin) dial(now int64, k *call) {
 		c.resolved(now, []netip.Addr{{}}, nil)
 		return
 	}
-	if addrs, ok := cfg.Resolve[o.to]; ok && o.proxy == nil {
+	if addrs, ok := cfg.Resolve[o.to]; ok {
 		c.resolved(now, addrs, nil)
 		return
 	}

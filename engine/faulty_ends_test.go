@@ -15,6 +15,7 @@ import (
 // cleanAfter checks, at the end of the test, that the engine left no goroutine
 // and no descriptor. Call it first.
 func cleanAfter(t testing.TB) {
+	freeAddr(t) // the first socket of a process opens the runtime's poller too
 	before, fds := goleak.IgnoreCurrent(), openFDs(t)
 	t.Cleanup(func() {
 		goleak.VerifyNone(t, before)

@@ -79,7 +79,7 @@ func TestConnectionOverAtOnce(t *testing.T) {
 	for _, how := range []after{finish, reset} {
 		t.Run([]string{finish: "fin", reset: "rst"}[how], func(t *testing.T) {
 			srv := startFaulty(t, seed(t), 0, weather{})
-			srv.fixed = &plan{closeAfter: -1, cutAt: -1, deafAt: -1, hangUp: 0, how: how}
+			srv.fix(plan{closeAfter: -1, cutAt: -1, deafAt: -1, hangUp: 0, how: how})
 			l := newLedger(t, srv, 8, 400, rightAnswers)
 			l.anyone, l.post = dyingKinds, 20
 			stats := runEngine(t, ledgerConfig(4), l, l)
@@ -155,7 +155,7 @@ func TestKeepAliveLimitIsLearnt(t *testing.T) {
 	for name, announce := range map[string]bool{"closed": false, "announced": true} {
 		t.Run(name, func(t *testing.T) {
 			srv := startFaulty(t, seed(t), engine.AutoPipelineMax, weather{})
-			srv.fixed = &plan{closeAfter: 20, announce: announce, hangUp: -1, cutAt: -1, deafAt: -1}
+			srv.fix(plan{closeAfter: 20, announce: announce, hangUp: -1, cutAt: -1, deafAt: -1})
 			l := newLedger(t, srv, 4, 5000, []answer{*answers["length"]})
 			cfg := ledgerConfig(engine.PipelineAuto)
 			cfg.Connections = 4

@@ -142,9 +142,11 @@ func (s *faultyServer) accept() {
 		tc := c.(*net.TCPConn)
 		r := rand.New(rand.NewPCG(s.seed, n))
 		fc := &faultyConn{s: s, c: tc, stream: tc, r: r, plan: s.weather.plan(r)}
+		s.mu.Lock()
 		if s.fixed != nil {
 			fc.plan = *s.fixed
 		}
+		s.mu.Unlock()
 		if s.tls != nil {
 			fc.overTLS()
 		}
@@ -159,6 +161,13 @@ func (s *faultyServer) accept() {
 			s.mu.Unlock()
 		})
 	}
+}
+
+// fix gives every connection to come the same fate.
+func (s *faultyServer) fix(p plan) {
+	s.mu.Lock()
+	s.fixed = &p
+	s.mu.Unlock()
 }
 
 // unask sends every open connection bytes nobody asked for, and waits until

@@ -330,8 +330,11 @@ func (l *loop) endTurn(any) error {
 		l.ready = nil
 		for _, c := range ready {
 			c.ready = false
-			if c.state == connOpen && c.stalled == 0 {
+			switch {
+			case c.state == connOpen && c.stalled == 0:
 				_ = l.serve(c)
+			case c.state == connHandshaking:
+				c.feed(c.t.(*secure))
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -36,6 +37,7 @@ type job struct {
 	Pipeline    int
 	BodyBytes   int
 	MaxMemory   int64
+	TLS         bool
 }
 
 // figures is what a measuring child reports.
@@ -137,23 +139,28 @@ func serveAnswers(t *testing.T, j job) figures {
 	if j.Requests == 0 {
 		close(all)
 	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
+	go acceptAll(l, func(c net.Conn) {
+		answerAlike(c, answer, func(n int) {
+			if j.Requests > 0 && waiting.Add(int64(n)) == int64(j.Requests) {
+				close(all)
 			}
-			go answerAlike(c, answer, func(n int) {
-				if j.Requests > 0 && waiting.Add(int64(n)) == int64(j.Requests) {
-					close(all)
-				}
-				<-all
-			})
-		}
-	}()
+			<-all
+		})
+	})
 	io.Copy(io.Discard, os.Stdin)
 	l.Close()
 	return figures{}
+}
+
+// acceptAll serves each connection in a goroutine of its own.
+func acceptAll(l net.Listener, serve func(c net.Conn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go serve(c)
+	}
 }
 
 func answerAlike(c net.Conn, answer []byte, hold func(n int)) {
@@ -306,14 +313,19 @@ func untilFull(t testing.TB) (peak int64) {
 // before the last is there, and weighs them when they are idle.
 func measureIdle(t *testing.T, j job) figures {
 	e, err := engine.New(engine.Config{Connections: j.Connections, PerHost: j.Connections,
-		MaxInFlight: j.Connections, ConnectTimeout: time.Hour, Timeout: time.Hour, ReadTimeout: time.Hour, IdleTimeout: time.Hour})
+		MaxInFlight: j.Connections, ConnectTimeout: time.Hour, Timeout: time.Hour, ReadTimeout: time.Hour, IdleTimeout: time.Hour,
+		TLS: &tls.Config{InsecureSkipVerify: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
+	url := "http://" + j.Addr + "/"
+	if j.TLS {
+		url = "https://" + j.Addr + "/"
+	}
 	before := settledRSS(t)
 	var f figures
-	stats, err := e.Run(context.Background(), sameRequest("http://"+j.Addr+"/", j.Connections),
+	stats, err := e.Run(context.Background(), sameRequest(url, j.Connections),
 		engine.SinkFunc(func(results []*engine.Result) error {
 			f.Wrong += wrongOnes(results, j.BodyBytes)
 			return nil

@@ -28,6 +28,7 @@ http {
   fastcgi_temp_path %[1]s/fastcgi;
   uwsgi_temp_path %[1]s/uwsgi;
   scgi_temp_path %[1]s/scgi;
+  %[3]s
   server { listen %[2]s; location / { return 200 "$request_uri"; } }
 }
 `
@@ -36,7 +37,7 @@ http {
 // middle of a pipeline. Nobody may notice: every id once, every body its own
 // URI, no error, no attempt charged.
 func TestNginx(t *testing.T) {
-	addr := startNginx(t)
+	addr := startNginx(t, "", "")
 	for _, depth := range []int{engine.PipelineAuto, 32, 1} {
 		t.Run(depthName(depth), func(t *testing.T) {
 			n := size(100_000, 1_000_000)
@@ -48,25 +49,16 @@ func TestNginx(t *testing.T) {
 	}
 }
 
-func startNginx(t *testing.T) string {
+// startNginx starts nginx; listen follows the address, more goes before the
+// server.
+func startNginx(t *testing.T, listen, more string) (addr string) {
 	path, dir := needTool(t, "nginx"), t.TempDir()
-	addr := freeAddr(t)
+	addr = freeAddr(t)
 	conf := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, addr), 0o600); err != nil {
+	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, addr+listen, more), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "-p", dir, "-c", conf, "-e", "stderr")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	dead := make(chan error, 1)
-	go func() { dead <- cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-dead
-	})
-	awaitListener(t, addr, dead)
+	awaitListener(t, addr, startTool(t, exec.Command(path, "-p", dir, "-c", conf, "-e", "stderr")))
 	return addr
 }
 

@@ -94,7 +94,7 @@ func newProxy(u *url.URL) (*proxy, error) {
 		return nil, fmt.Errorf("proxy scheme %q: want http, socks5 or socks5h", u.Scheme)
 	}
 	if p.at.Host == "" {
-		return nil, fmt.Errorf("proxy %s has no host", u.Redacted())
+		return nil, errors.New("the proxy's URL has no host")
 	}
 	if u.Port() != "" {
 		n, err := strconv.ParseUint(u.Port(), 10, 16)

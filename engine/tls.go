@@ -253,11 +253,15 @@ func (s *secure) shake(e *Engine, proxy *proxy, to HostPort) error {
 // feed passes what the socket has to the handshake.
 func (c *conn) feed(s *secure) {
 	buf := c.l.cipherIn()
-	for {
+	for range readsPerTurn {
 		n, err := s.inner.read(buf)
 		switch {
 		case n > 0:
-			s.wire.give(buf[:n])
+			if !s.wire.give(buf[:n]) {
+				s.readErr = errFlood
+				s.wire.giveEnd()
+				return
+			}
 			if n < len(buf) && !c.gone {
 				return
 			}
@@ -269,7 +273,14 @@ func (c *conn) feed(s *secure) {
 			return
 		}
 	}
+	c.l.makeReady(c) // the others have their turn first
 }
+
+// maxUnshaken is how much of a handshake may wait to be computed. A flight of
+// certificates is a few KB.
+const maxUnshaken = 256 << 10
+
+var errFlood = errors.New("the peer sends far more than a handshake needs")
 
 // shaken takes the outcome of the handshake.
 func (c *conn) shaken(now int64, s *secure, err error) {
@@ -292,6 +303,10 @@ func (c *conn) shaken(now int64, s *secure, err error) {
 		}
 		c.t = s.inner
 		c.opened(now)
+		if s.wire.eof && c.state == connOpen { // its only event has been
+			c.gone = true
+			_ = c.l.serve(c)
+		}
 		return
 	}
 	state := s.conn.ConnectionState()
@@ -411,12 +426,16 @@ func (w *wire) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// give adds ciphertext for a Read that waits.
-func (w *wire) give(b []byte) {
+// give adds ciphertext for a Read that waits. It says no to too much.
+func (w *wire) give(b []byte) bool {
 	w.mu.Lock()
-	w.in, w.owned = append(w.in, b...), true
+	ok := len(w.in)+len(b) <= maxUnshaken
+	if ok {
+		w.in, w.owned = append(w.in, b...), true
+	}
 	w.mu.Unlock()
 	w.some.Signal()
+	return ok
 }
 
 func (w *wire) giveEnd() {

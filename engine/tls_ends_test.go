@@ -198,7 +198,7 @@ func TestTLSBadRecord(t *testing.T) {
 // A server that refuses in an alert, and whose RST comes right behind it: the
 // alert is what went wrong, and is not worth a retry.
 func TestTLSAlertThenReset(t *testing.T) {
-	cleanTLSAfter(t)
+	cleanAfter(t)
 	srv := listen(t)
 	n := size(200, 5000)
 	go func() {
@@ -214,8 +214,15 @@ func TestTLSAlertThenReset(t *testing.T) {
 			c.Close()
 		}
 	}()
+	wantTLSOnce(t, srv, engine.Config{Retries: 1}, n)
+}
+
+// wantTLSOnce asks n times, each of which is to end in kind tls, after one
+// attempt.
+func wantTLSOnce(t *testing.T, srv *talkServer, cfg engine.Config, n int) {
+	t.Helper()
 	wrong := 0
-	runEngine(t, engine.Config{Retries: 1}, sameRequest(fmt.Sprintf("https://%s/", srv.l.Addr()), n),
+	runEngine(t, cfg, sameRequest(fmt.Sprintf("https://%s/", srv.l.Addr()), n),
 		engine.SinkFunc(func(results []*engine.Result) error {
 			for _, r := range results {
 				if r.Err == nil || r.Err.Kind != engine.TLS || r.Err.Phase != engine.PhaseTLS || r.Attempts != 1 {
@@ -235,7 +242,7 @@ func TestTLSAlertThenReset(t *testing.T) {
 // A certificate is refused although the server resets the connection once it
 // is sent.
 func TestTLSBadCertificateThenReset(t *testing.T) {
-	cleanTLSAfter(t)
+	cleanAfter(t)
 	srv := listen(t)
 	server, _ := faultyTLS(t, tls.VersionTLS12)
 	n := size(200, 5000)
@@ -250,23 +257,7 @@ func TestTLSBadCertificateThenReset(t *testing.T) {
 			c.Close()
 		}
 	}()
-	wrong := 0
-	runEngine(t, engine.Config{Retries: 1, TLS: &tls.Config{RootCAs: newAuthority(t, "Another CA").pool()}},
-		sameRequest(fmt.Sprintf("https://%s/", srv.l.Addr()), n),
-		engine.SinkFunc(func(results []*engine.Result) error {
-			for _, r := range results {
-				if r.Err == nil || r.Err.Kind != engine.TLS || r.Err.Phase != engine.PhaseTLS || r.Attempts != 1 {
-					if wrong++; wrong == 1 {
-						t.Errorf("got %v after %d attempts, want kind tls after 1", r.Err, r.Attempts)
-					}
-				}
-			}
-			return nil
-		}))
-	if wrong > 0 {
-		t.Errorf("%d of %d ended so", wrong, n)
-	}
-	srv.l.Close()
+	wantTLSOnce(t, srv, engine.Config{Retries: 1, TLS: &tls.Config{RootCAs: newAuthority(t, "Another CA").pool()}}, n)
 }
 
 // afterFlight resets the connection when the server waits for the answer to
@@ -294,7 +285,7 @@ func (c *afterFlight) Read(b []byte) (int, error) {
 // while a large body is on its way to it: what it said counts, not that the
 // write failed.
 func TestTLSClientCertificateMissingLargeBody(t *testing.T) {
-	cleanTLSAfter(t)
+	cleanAfter(t)
 	ca := newAuthority(t, "Test CA")
 	srv := listen(t)
 	server := &tls.Config{Certificates: []tls.Certificate{ca.issue(t, nil)},
@@ -405,7 +396,7 @@ func TestTLSTarpit(t *testing.T) {
 func TestTLSEndedInHandshake(t *testing.T) {
 	for _, how := range []string{"cancel", "close", "deadline"} {
 		t.Run(how, func(t *testing.T) {
-			cleanTLSAfter(t)
+			cleanAfter(t)
 			pit, seen := tarpit(t)
 			e := talk(t, engine.Config{Connections: 600, PerHost: 300, ConnectTimeout: time.Hour, Timeout: time.Hour})
 			var reqs []*engine.Request

@@ -147,13 +147,6 @@ func faultyTLS(t testing.TB, version uint16) (server, client *tls.Config) {
 		&tls.Config{RootCAs: ca.pool()}
 }
 
-// cleanTLSAfter is cleanAfter, also for the first test of a process: the
-// runtime's own poller is opened before, and stays.
-func cleanTLSAfter(t testing.TB) {
-	freeAddr(t)
-	cleanAfter(t)
-}
-
 // tlsLedger asks over https, and looks at what the connections were.
 type tlsLedger struct {
 	*ledger
@@ -224,7 +217,7 @@ func TestTLSFaulty(t *testing.T) {
 }
 
 func (c climate) runTLS(t *testing.T, depth int, version uint16) {
-	cleanTLSAfter(t)
+	cleanAfter(t)
 	s := seed(t)
 	most := depth
 	if depth == engine.PipelineAuto {
@@ -252,7 +245,7 @@ func TestTLSFaultyHandshake(t *testing.T) {
 	for _, version := range tlsVersions {
 		for _, retries := range []int{0, 3} {
 			t.Run(fmt.Sprintf("%s/retries %d", tls.VersionName(version), retries), func(t *testing.T) {
-				cleanTLSAfter(t)
+				cleanAfter(t)
 				server, client := faultyTLS(t, version)
 				srv := startFaultyOver(t, seed(t), 1, weather{shake: 3}, server)
 				// Connection: close: a handshake for every request.

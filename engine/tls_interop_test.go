@@ -95,38 +95,12 @@ func startTool(t testing.TB, cmd *exec.Cmd) (dead <-chan error) {
 	return ended
 }
 
-const nginxTLSConf = `
-daemon off;
-master_process off;
-worker_processes 1;
-pid %[1]s/pid;
-error_log stderr warn;
-events { worker_connections 1024; }
-http {
-  access_log off;
-  client_body_temp_path %[1]s/body;
-  proxy_temp_path %[1]s/proxy;
-  fastcgi_temp_path %[1]s/fastcgi;
-  uwsgi_temp_path %[1]s/uwsgi;
-  scgi_temp_path %[1]s/scgi;
-  ssl_certificate %[3]s;
-  ssl_certificate_key %[4]s;
-  ssl_protocols TLSv1.2 TLSv1.3;
-  server { listen %[2]s ssl; location / { return 200 "$request_uri"; } }
-}
-`
-
 // nginx closes each connection 1000 requests in, and the next one resumes the
 // session: nobody may notice.
 func TestTLSNginx(t *testing.T) {
-	path, dir, addr := needTool(t, "nginx"), t.TempDir(), freeAddr(t)
 	ca := newAuthority(t, "Test CA")
 	cert, key, _ := pemFiles(t, ca.issue(t, nil))
-	conf := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxTLSConf, dir, addr, cert, key), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	awaitListener(t, addr, startTool(t, exec.Command(path, "-p", dir, "-c", conf, "-e", "stderr")))
+	addr := startNginx(t, " ssl", "ssl_certificate "+cert+"; ssl_certificate_key "+key+"; ssl_protocols TLSv1.2 TLSv1.3;")
 	eachVersion(t, func(t *testing.T, version uint16, n int) {
 		stats, resumed := echoes(t, addr, version, ca, n)
 		if stats.Connects < int64(n/1000) || resumed == 0 {

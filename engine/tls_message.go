@@ -14,6 +14,9 @@ import (
 func tlsMessage(what, host string, err error) string {
 	var bad *tls.CertificateVerificationError
 	if !errors.As(err, &bad) || len(bad.UnverifiedCertificates) == 0 {
+		if strings.Contains(err.Error(), "keys are insecure") { // crypto/rsa has no type for it
+			return fmt.Sprintf("certificate of %s: its key is too short to be secure: %v", host, err)
+		}
 		return what + ": " + strings.TrimPrefix(err.Error(), "tls: ")
 	}
 	leaf := bad.UnverifiedCertificates[0]
@@ -32,6 +35,8 @@ func certificateFault(err error, chain []*x509.Certificate) string {
 		return invalidFault(&invalid, leaf)
 	case errors.As(err, &unknown):
 		return unknownFault(chain)
+	case errors.As(err, new(x509.HostnameError)) && len(leaf.DNSNames)+len(leaf.IPAddresses) == 0:
+		return "it names no host: it has a Common Name only, which does not count, and no subject alternative name"
 	}
 	return strings.TrimPrefix(err.Error(), "x509: ")
 }
@@ -56,9 +61,16 @@ func invalidFault(err *x509.CertificateInvalidError, leaf *x509.Certificate) str
 // unknownFault says why no trusted root was found.
 func unknownFault(chain []*x509.Certificate) string {
 	leaf, last := chain[0], chain[len(chain)-1]
+	for i, c := range chain {
+		switch root := c.Subject.String() == c.Issuer.String(); {
+		case root || !insecure(c.SignatureAlgorithm): // a root's own signature does not matter
+		case i == 0:
+			return fmt.Sprintf("it is signed with %s, which is not secure", c.SignatureAlgorithm)
+		default:
+			return fmt.Sprintf("%q in its chain is signed with %s, which is not secure", c.Subject, c.SignatureAlgorithm)
+		}
+	}
 	switch {
-	case insecure(last.SignatureAlgorithm):
-		return fmt.Sprintf("it is signed with %s, which is not secure", last.SignatureAlgorithm)
 	case len(chain) == 1 && leaf.Subject.String() == leaf.Issuer.String():
 		return "it is self-signed, and not trusted itself"
 	case len(chain) == 1:

@@ -147,7 +147,7 @@ func addResolve(to map[engine.HostPort][]netip.Addr, s string) error {
 	host, rest, ok := cutHost(s)
 	port, list, ok2 := strings.Cut(rest, ":")
 	n, err := parsePort(port)
-	if !ok || !ok2 || host == "" || err != nil {
+	if !ok || !ok2 || err != nil {
 		return fmt.Errorf("%q: want HOST:PORT:ADDRESS, such as example.com:443:127.0.0.1", s)
 	}
 	var addrs []netip.Addr
@@ -158,7 +158,10 @@ func addResolve(to map[engine.HostPort][]netip.Addr, s string) error {
 		}
 		addrs = append(addrs, a.Unmap())
 	}
-	to[engine.HostPort{Host: strings.ToLower(host), Port: n}] = addrs
+	if host, err = engine.ASCIIHost(host); err != nil {
+		return fmt.Errorf("%q: %w", s, err)
+	}
+	to[engine.HostPort{Host: host, Port: n}] = addrs
 	return nil
 }
 
@@ -170,6 +173,15 @@ func addConnectTo(to *[]engine.ConnectRule, s string) error {
 	host, rest, ok1 := cutHost(s)
 	port, rest, ok2 := strings.Cut(rest, ":")
 	toHost, toPort, ok3 := cutHost(rest)
+	for _, h := range []*string{&host, &toHost} {
+		if *h != "" {
+			ascii, err := engine.ASCIIHost(*h)
+			if err != nil {
+				return bad
+			}
+			*h = ascii
+		}
+	}
 	r.Host, r.ToHost = host, toHost
 	if r.Port, err1 = 0, nil; port != "" {
 		r.Port, err1 = parsePort(port)
