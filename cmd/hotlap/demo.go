@@ -64,6 +64,7 @@ func runDemo(ctx context.Context, std *stdio, args []string) int {
 		return exitFailed
 	}
 	defer end()
+	limitProcessors(1)
 	l := &lap{std: std, base: "http://" + addr, n: n}
 	return l.run(ctx, connections)
 }

