@@ -59,7 +59,7 @@ func TestDialNextAddress(t *testing.T) {
 	for _, second := range []string{"127.0.0.2", "::1"} {
 		t.Run(second, func(t *testing.T) {
 			if second == "::1" && !haveIPv6() {
-				t.Skip("no IPv6 on this machine's loopback")
+				missing(t, "IPv6 on loopback")
 			}
 			srv := listenOn(t, net.JoinHostPort(second, "0"))
 			srv.closedOn("127.0.0.3")
