@@ -6,7 +6,7 @@
 //
 //  1. The feeder, a goroutine of the run, asks the Source for a batch, compiles
 //     each request to the bytes that will be sent, and posts them to a loop.
-//  2. The loop's pacer says when it is due; then it is in its origin's queue.
+//  2. The pacer says when it is due; then it is in its origin's queue.
 //  3. The origin gives it to a connection: an idle one, a new one, or the
 //     shallowest pipeline.
 //  4. The connection writes what its pipeline holds in one write(2), and

@@ -217,24 +217,32 @@ func TestTLSAlertThenReset(t *testing.T) {
 	wantTLSOnce(t, srv, engine.Config{Retries: 1}, n)
 }
 
-// wantTLSOnce asks n times, each of which is to end in kind tls, after one
+// wantTLSOnce sends n requests, each of which is to end in kind tls, after one
 // attempt.
 func wantTLSOnce(t *testing.T, srv *talkServer, cfg engine.Config, n int) {
 	t.Helper()
-	wrong := 0
-	runEngine(t, cfg, sameRequest(fmt.Sprintf("https://%s/", srv.l.Addr()), n),
-		engine.SinkFunc(func(results []*engine.Result) error {
-			for _, r := range results {
-				if r.Err == nil || r.Err.Kind != engine.TLS || r.Err.Phase != engine.PhaseTLS || r.Attempts != 1 {
-					if wrong++; wrong == 1 {
-						t.Errorf("got %v after %d attempts, want kind tls after 1", r.Err, r.Attempts)
-					}
+	wantTLSOf(t, srv, cfg, sameRequest(fmt.Sprintf("https://%s/", srv.l.Addr()), n), func(r *engine.Result) bool {
+		return r.Err.Phase == engine.PhaseTLS && r.Attempts == 1
+	})
+}
+
+// wantTLSOf wants every request of src to end in kind tls, and as right says.
+func wantTLSOf(t *testing.T, srv *talkServer, cfg engine.Config, src engine.Source, right func(*engine.Result) bool) {
+	t.Helper()
+	ended, wrong := 0, 0
+	runEngine(t, cfg, src, engine.SinkFunc(func(results []*engine.Result) error {
+		for _, r := range results {
+			ended++
+			if r.Err == nil || r.Err.Kind != engine.TLS || !right(r) {
+				if wrong++; wrong == 1 {
+					t.Errorf("got %v after %d attempts, want kind tls", r.Err, r.Attempts)
 				}
 			}
-			return nil
-		}))
-	if wrong > 0 {
-		t.Errorf("%d of %d ended so", wrong, n)
+		}
+		return nil
+	}))
+	if wrong > 0 || ended == 0 {
+		t.Errorf("%d of %d ended so", wrong, ended)
 	}
 	srv.l.Close()
 }
@@ -303,8 +311,7 @@ func TestTLSClientCertificateMissingLargeBody(t *testing.T) {
 		}
 	}()
 	body := bodyOf(1, 4<<20)
-	n, wrong := size(50, 1000), 0
-	left := n
+	left := size(50, 1000)
 	src := engine.SourceFunc(func(_ context.Context, batch []*engine.Request) (int, error) {
 		k := min(left, len(batch))
 		for i := range k {
@@ -317,21 +324,7 @@ func TestTLSClientCertificateMissingLargeBody(t *testing.T) {
 		}
 		return k, nil
 	})
-	runEngine(t, engine.Config{Retries: 1, TLS: &tls.Config{RootCAs: ca.pool()}}, src,
-		engine.SinkFunc(func(results []*engine.Result) error {
-			for _, r := range results {
-				if r.Err == nil || r.Err.Kind != engine.TLS {
-					if wrong++; wrong == 1 {
-						t.Errorf("got %v after %d attempts, want kind tls", r.Err, r.Attempts)
-					}
-				}
-			}
-			return nil
-		}))
-	if wrong > 0 {
-		t.Errorf("%d of %d ended so", wrong, n)
-	}
-	srv.l.Close()
+	wantTLSOf(t, srv, engine.Config{Retries: 1, TLS: &tls.Config{RootCAs: ca.pool()}}, src, func(*engine.Result) bool { return true })
 }
 
 // tarpit accepts connections, reads, and never says a word. seen has one entry
