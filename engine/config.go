@@ -73,7 +73,7 @@ type Config struct {
 	Sources    []netip.Prefix            // source addresses, used in turn; a prefix is all of its addresses
 	Interface  string                    // network interface, SO_BINDTODEVICE
 
-	Resolver Resolver      // default net.DefaultResolver
+	Resolver Resolver      // default: the system's, by package net
 	DNSTTL   time.Duration // how long an answer is used; default 60 s
 }
 

@@ -77,6 +77,12 @@ func (ps *proxies) of(u *splitTarget) (*proxy, *Error) {
 	return p, nil
 }
 
+// Ports of a proxy whose URL has none; SOCKS's is registered (RFC 1928).
+const (
+	defaultProxyPort = 8080
+	defaultSOCKSPort = 1080
+)
+
 // CheckProxy says what is wrong with the URL of a proxy.
 func CheckProxy(u *url.URL) error {
 	_, err := newProxy(u)
@@ -85,11 +91,11 @@ func CheckProxy(u *url.URL) error {
 
 func newProxy(u *url.URL) (*proxy, error) {
 	p := &proxy{user: u.User, at: HostPort{Host: strings.ToLower(u.Hostname())}}
-	switch port := uint16(8080); u.Scheme {
+	switch u.Scheme {
 	case "http":
-		p.at.Port = port
+		p.at.Port = defaultProxyPort
 	case "socks5", "socks5h":
-		p.socks, p.at.Port = true, 1080
+		p.socks, p.at.Port = true, defaultSOCKSPort
 	default:
 		return nil, fmt.Errorf("proxy scheme %q: want http, socks5 or socks5h", u.Scheme)
 	}
@@ -169,6 +175,7 @@ func (p *proxy) connectTunnel(c net.Conn, to HostPort) error {
 		return err
 	}
 	var h httpcodec.Head
+	interim := 0
 	for b = b[:0]; ; {
 		switch n, err := h.ParseResponse(b, nil); {
 		case err != nil:
@@ -181,7 +188,9 @@ func (p *proxy) connectTunnel(c net.Conn, to HostPort) error {
 				return err
 			}
 		case h.Status < 200 && h.Status != 101:
-			b = b[n:] // interim
+			if b, interim = b[n:], interim+1; interim > MaxInterim {
+				return errInterim
+			}
 		case h.Status >= 300:
 			return fmt.Errorf("it refused the tunnel: %s", statusText(h.Status))
 		case n != len(b) || h.Status < 200:

@@ -268,6 +268,7 @@ func TestProxyRefuses(t *testing.T) {
 		"redirects":           {"HTTP/1.1 302 Found\r\nLocation: http://else.test/\r\n\r\n", nil, "302"},
 		"gateway timeout":     {"HTTP/1.1 504 Too bad\r\n\r\n", nil, "504"},
 		"interim and refuses": {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 No\r\n\r\n", nil, "403"},
+		"interim flood":       {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", engine.MaxInterim+1), nil, "interim responses"},
 		"switches":            {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", nil, "CONNECT"},
 		"is none":             {"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", nil, "no HTTP response"},
 		"speaks TLS":          {"\x15\x03\x01\x00\x02\x02\x46", nil, "no HTTP response"},

@@ -54,8 +54,9 @@ TLS (https URLs are verified against the system's roots):
 
 Where connections go, and where from:
         --proxy URL          http://[USER:PASSWORD@]HOST:PORT, or socks5://...; ''
-                             for none; without a port 8080, or 1080. Default: http_proxy, https_proxy, all_proxy
-                             and no_proxy, which leave out loopback
+                             for none; without a port 8080, or 1080. Default:
+                             http_proxy, https_proxy, all_proxy and no_proxy, which
+                             leave out loopback
     -u, --user USER:PASSWORD basic authentication; of one URL: http://USER:PASSWORD@HOST/
         --resolve HOST:PORT:ADDR[,ADDR]   the addresses of a host
         --connect-to HOST1:PORT1:HOST2:PORT2   connect to another place; empty parts
