@@ -1,0 +1,3 @@
+// Package load generates load and measures what comes back: the core of
+// hotlap bench.
+package load
