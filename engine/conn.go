@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"net/netip"
-
 	"hotlap/httpcodec"
 )
 
@@ -21,10 +19,9 @@ type conn struct {
 	at    int // index in o.conns
 	idle  int // index in o.idle, or -1
 
-	fd      int
-	t       transport // nil while there is no socket
-	remote  netip.AddrPort
-	secured *TLSInfo // nil if it is not TLS
+	fd int
+	t  transport // nil while there is no socket
+	endpoint
 	dialing
 
 	pipe      pipeline
@@ -44,6 +41,7 @@ type conn struct {
 
 	stalled  int64 // since when it is not read because the budget is spent; 0 is "is read"
 	ready    bool  // in l.ready
+	writing  bool  // in l.writers
 	deadline int64
 	timer    timer
 }
@@ -136,14 +134,14 @@ func (c *conn) fill(now int64, most int) {
 // assign puts a call into the pipeline.
 func (c *conn) assign(k *call, now int64) {
 	k.takeQueueTime(now)
-	k.Attempts++
+	k.attempts++
 	k.connect, k.tls = 0, 0
 	c.admit(k, now)
 }
 
 // admit puts into the pipeline a call whose attempt has begun.
 func (c *conn) admit(k *call, now int64) {
-	k.state, k.conn, k.Remote, k.TLS = callSent, c, c.remote, c.secured
+	k.state, k.conn, k.peer = callSent, c, &c.endpoint
 	k.waiting, k.written, k.first = now, 0, 0
 	if c.pipe.n == 0 {
 		c.headAt, c.paused = now, 0
@@ -171,14 +169,24 @@ func (c *conn) turn(now int64) {
 	c.push(now)
 }
 
-// push writes what is to be written and sets the deadline.
+// push has what is unsent written at the end of the turn.
 func (c *conn) push(now int64) {
 	if !c.pipe.allSent() && !c.blocked {
+		c.l.writeLater(c)
+		return
+	}
+	c.rest(now)
+}
+
+// flush writes what is unsent and sets the deadline. It returns the time.
+func (c *conn) flush(now int64) int64 {
+	if c.state == connOpen && !c.pipe.allSent() && !c.blocked {
 		now = c.write(now)
 	}
 	if c.state == connOpen {
 		c.rest(now)
 	}
+	return now
 }
 
 // yields says whether the connection takes no more calls because its place

@@ -212,6 +212,7 @@ var (
 // beginBody takes in the facts of a final head and prepares for its body.
 func (c *conn) beginBody(now int64, k *call, f headFacts, head []byte) {
 	in := &c.in
+	k.part.attach(k)
 	k.Status = f.status
 	if c.l.e.cfg.KeepHead && !k.ghost {
 		k.head = append(k.head[:0], head...)

@@ -47,13 +47,14 @@ type part struct {
 	direct bool // of Engine.Do: every call has its own waiter
 
 	// Of a run whose source and sink are asked on the loop:
-	source Source
-	sink   Sink
-	free   []*call
-	made   int
-	most   int
-	asked  []*Request
-	ended  bool
+	source  Source
+	sink    Sink
+	free    []*call
+	results []*Result
+	made    int
+	most    int
+	asked   []*Request
+	ended   bool
 }
 
 // feedBatch is how many requests a source is asked for at once.
@@ -157,9 +158,8 @@ func (r *run) prepare(calls []*call, requests []*Request, byLoop [][]*call, now 
 	var refused []*Result
 	r.requests.Add(int64(len(calls)))
 	for i, k := range calls {
-		k.reset(now)
+		k.reset(r.parts[0], now)
 		if err := r.e.fillIn(k, requests[i], now); err != nil {
-			k.part = r.parts[0]
 			refused = append(refused, r.refuse(k, err))
 			continue
 		}
@@ -183,15 +183,15 @@ func (r *run) prepare(calls []*call, requests []*Request, byLoop [][]*call, now 
 }
 
 func (r *run) refuse(k *call, err *Error) *Result {
-	k.Err = err
 	k.complete(r.e, k.accepted, 0)
+	k.Err = err
 	r.errors[err.Kind].Add(1)
-	return &k.Result
+	return k.Result
 }
 
 // fillIn makes k the call for req.
 func (e *Engine) fillIn(k *call, req *Request, now int64) *Error {
-	k.Request = req
+	k.request = req
 	if req.Timeout > 0 {
 		k.deadline = now + int64(min(req.Timeout, maxTime))
 	}
@@ -199,8 +199,11 @@ func (e *Engine) fillIn(k *call, req *Request, now int64) *Error {
 		k.p = req.prepared
 		return nil
 	}
-	k.p = &k.own
-	return e.compile(req, &k.own)
+	if k.own == nil {
+		k.own = new(prepared)
+	}
+	k.p = k.own
+	return e.compile(req, k.own)
 }
 
 // enter admits calls to the loop.
@@ -333,8 +336,20 @@ func (p *part) put() {
 	p.l.e.freeBodies(p.out)
 	for _, res := range p.out {
 		p.free = append(p.free, res.call)
+		p.results = append(p.results, res)
+		res.call.Result = nil
 	}
 	p.out = p.out[:0]
+}
+
+// attach gives a call of the part its Result: of those the sink on this loop has
+// consumed, the last, which is still in the CPU's cache.
+func (p *part) attach(k *call) {
+	if last := len(p.results) - 1; last >= 0 && k.Result == nil {
+		k.Result = p.results[last]
+		p.results = p.results[:last]
+	}
+	k.begin()
 }
 
 // answer wakes the callers of Do whose calls have ended.
@@ -419,12 +434,10 @@ func (p *part) start(req *Request, now int64) {
 		k = new(call)
 		p.made++
 	}
-	k.reset(now)
-	k.part = p
+	k.reset(p, now)
 	if err := p.l.e.fillIn(k, req, now); err != nil {
-		k.Err = err
 		p.link(k)
-		p.l.finish(k, now)
+		p.l.fail(k, now, err)
 		return
 	}
 	p.l.admit(k)
