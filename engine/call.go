@@ -53,6 +53,7 @@ type journey struct {
 	deadline     int64 // of the request itself; 0 is none
 	retryAt      int64 // end of the back-off
 	connect, tls int64 // durations, see Times
+	held, late   int64 // the same; late is -1 without a schedule
 }
 
 // An endpoint is who is at the other end of a connection, and how it is secured.
@@ -80,7 +81,7 @@ const (
 // reset makes the call ready for another request of a part, keeping its
 // buffers.
 func (k *call) reset(p *part, now int64) {
-	k.journey = journey{part: p, accepted: now, waiting: now}
+	k.journey = journey{part: p, accepted: now, waiting: now, late: -1}
 }
 
 // begin gives the call its Result, when there is something to put into it.
@@ -128,6 +129,9 @@ func (k *call) complete(e *Engine, now, headAt int64) {
 	t.Connect, t.TLS = time.Duration(k.connect), time.Duration(k.tls)
 	if k.written != 0 {
 		t.Sent = time.Duration(k.written - k.accepted)
+		if k.late >= 0 {
+			t.Held, t.Late = time.Duration(k.held), time.Duration(k.late+k.written-k.waiting)
+		}
 	}
 	if k.first != 0 {
 		from := max(k.written, headAt)

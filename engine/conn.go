@@ -40,6 +40,7 @@ type conn struct {
 	in recvState
 
 	stalled  int64 // since when it is not read because the budget is spent; 0 is "is read"
+	lingers  bool  // waits for the peer's FIN: see linger
 	ready    bool  // in l.ready
 	writing  bool  // in l.writers
 	deadline int64
@@ -92,7 +93,7 @@ func (l *loop) newConn(o *origin) *conn {
 
 // room is how many more shareable calls the connection takes now.
 func (c *conn) room() int {
-	if c.state != connOpen || c.exclusive || c.draining || c.in.closes || c.sockErr != nil || c.stalled != 0 {
+	if c.state != connOpen || c.exclusive || c.draining || c.in.closes || c.lingers || c.sockErr != nil || c.stalled != 0 {
 		return 0
 	}
 	n := c.o.depth.current - c.pipe.n
@@ -205,6 +206,11 @@ func (c *conn) rest(now int64) {
 	cfg := &c.l.e.cfg
 	k := c.pipe.first()
 	switch {
+	case k == nil && c.lingers:
+		if c.l.waiting.n > 0 {
+			c.close(now, cause{})
+		}
+		return
 	case k == nil:
 		c.becomeIdle(now)
 		return

@@ -1,5 +1,7 @@
 package engine
 
+import "time"
+
 // A cause says why a connection ends, and so what its unanswered calls may be
 // told. The zero cause ends an idle connection.
 type cause struct {
@@ -35,6 +37,18 @@ func (c *conn) close(now int64, w cause) {
 	l.unfavour(c)
 	c.disperse(now, w)
 	l.mark(o)
+}
+
+// lingerMost is how long a connection waits for the peer to close it.
+const lingerMost = time.Second
+
+// linger leaves it to the peer to close the connection, as we have asked it to:
+// who sends the first FIN keeps the connection in TIME_WAIT, and ours are ports
+// that we need again. The place is taken until then.
+func (c *conn) linger(now int64) {
+	c.lingers = true
+	c.deadline = now + int64(lingerMost)
+	c.arm()
 }
 
 // noteDepth tells the origin's depth what this end means.

@@ -284,6 +284,10 @@ func (c *conn) answered(now int64, k *call) {
 	if in.minor == 0 {
 		d.answered(0)
 	}
+	if k.p.closes && !early && c.pipe.n == 0 {
+		c.linger(now)
+		return
+	}
 	c.close(now, cause{kind: Closed, announced: in.closes && in.minor > 0, complete: true, asked: k.p.closes,
 		message: "the connection was closed behind an earlier response"})
 }

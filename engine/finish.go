@@ -91,7 +91,7 @@ func (l *loop) deliver(now int64) (moved bool) {
 		case p.direct:
 			p.answer()
 		case p.sink != nil:
-			p.put()
+			p.put(now)
 			p.pull(now)
 			moved = true
 		case len(p.out) >= handAt:

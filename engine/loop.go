@@ -44,6 +44,7 @@ type loop struct {
 	wheel   wheel
 	rnd     *rand.Rand
 
+	timed   []*part   // parts whose sources have a schedule
 	outs    []*part   // parts with results to deliver
 	writers []*conn   // connections with requests to write
 	ready   []*conn   // connections whose last read filled the buffer
@@ -429,6 +430,7 @@ func (l *loop) onTimer() {
 	now := l.now()
 	l.wheel.advance(now)
 	l.letGo(now)
+	l.pullTimed(now)
 }
 
 // letGo sends calls of the backlog on that are due under the rate.
@@ -443,6 +445,9 @@ func (l *loop) letGo(now int64) {
 // something earlier comes up.
 func (l *loop) setTimer() {
 	next := l.wheel.soonest
+	if due := l.nextDue(); due != 0 && (next == 0 || due < next) {
+		next = due
+	}
 	if l.backlog.n > 0 {
 		if due := l.e.pacer.due(); next == 0 || due < next {
 			next = due

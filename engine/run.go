@@ -28,6 +28,7 @@ type run struct {
 	out     []*Result // to be put into the sink
 	stopped bool      // the source is not asked for more
 	ended   bool      // the feeder is gone: no call will be taken
+	started int64     // when parts that are asked on their loops began
 	parting int       // parts of this run that are still at work on their loops
 	err     error     // why the run ends early
 	broken  bool      // the sink failed: results go nowhere
@@ -55,6 +56,7 @@ type part struct {
 	most    int
 	asked   []*Request
 	ended   bool
+	schedule
 }
 
 // feedBatch is how many requests a source is asked for at once.
@@ -325,9 +327,10 @@ func (e *Engine) freeBodies(results []*Result) {
 }
 
 // put gives the part's results to its sink, on the loop.
-func (p *part) put() {
+func (p *part) put(now int64) {
 	r := p.run
 	p.acc.flush(&r.counters)
+	wasFull := p.places() == 0
 	if !p.broken() {
 		if err := p.sink.Put(p.out); err != nil {
 			r.fault(err)
@@ -340,6 +343,9 @@ func (p *part) put() {
 		res.call.Result = nil
 	}
 	p.out = p.out[:0]
+	if wasFull {
+		p.roomAt = now
+	}
 }
 
 // attach gives a call of the part its Result: of those the sink on this loop has
@@ -373,9 +379,15 @@ func (r *run) sinkBroken() bool {
 // free calls.
 func (p *part) pull(now int64) {
 	for p.source != nil && !p.ended && !p.canceled {
-		n := min(len(p.free)+p.most-p.made, feedBatch)
+		n := min(p.places(), feedBatch)
 		if n == 0 {
 			return
+		}
+		if p.timed != nil {
+			if !p.pullDue(now, n) {
+				break
+			}
+			continue
 		}
 		n, err := p.source.Next(p.run.ctx, p.asked[:n])
 		p.run.requests.Add(int64(n))
@@ -383,10 +395,7 @@ func (p *part) pull(now int64) {
 			p.start(req, now)
 		}
 		if err != nil || n == 0 {
-			p.ended = true
-			if err != nil && !errors.Is(err, io.EOF) {
-				p.run.end(err)
-			}
+			p.end(err)
 		}
 	}
 	if p.source != nil && p.calls == nil && len(p.out) == 0 {
@@ -395,10 +404,24 @@ func (p *part) pull(now int64) {
 	}
 }
 
+// places is how many more requests the part may have under way.
+func (p *part) places() int { return len(p.free) + p.most - p.made }
+
+// end says that the source will be asked no more, and why.
+func (p *part) end(err error) {
+	p.ended = true
+	if err != nil && !errors.Is(err, io.EOF) {
+		p.run.end(err)
+	}
+}
+
 // begin starts a part whose source and sink are asked on its loop.
 func (p *part) begin(src Source, sink Sink, most int, now int64) {
 	p.source, p.sink, p.most = src, sink, most
 	p.asked = make([]*Request, feedBatch)
+	if timed, ok := src.(Scheduled); ok {
+		p.follow(timed)
+	}
 	p.pull(now)
 }
 
@@ -413,7 +436,7 @@ func (r *run) partEnded() {
 // part has ended.
 func (r *run) onLoops(src LoopSource, sink LoopSink) {
 	n := len(r.parts)
-	r.parting = n
+	r.parting, r.started = n, r.e.now()
 	for i, p := range r.parts {
 		s, k, most := src.OnLoop(i, n), sink.OnLoop(i, n), max(1, share(r.e.cfg.MaxInFlight, n, i))
 		p.l.post(func(now int64) { p.begin(s, k, most, now) })
@@ -425,7 +448,9 @@ func (r *run) onLoops(src LoopSource, sink LoopSink) {
 	r.mu.Unlock()
 }
 
-func (p *part) start(req *Request, now int64) {
+func (p *part) start(req *Request, now int64) { p.launch(p.newCall(now), req, now) }
+
+func (p *part) newCall(accepted int64) *call {
 	var k *call
 	if last := len(p.free) - 1; last >= 0 {
 		k = p.free[last]
@@ -434,7 +459,12 @@ func (p *part) start(req *Request, now int64) {
 		k = new(call)
 		p.made++
 	}
-	k.reset(p, now)
+	k.reset(p, accepted)
+	return k
+}
+
+// launch sends a call on its way.
+func (p *part) launch(k *call, req *Request, now int64) {
 	if err := p.l.e.fillIn(k, req, now); err != nil {
 		p.link(k)
 		p.l.fail(k, now, err)
