@@ -1,0 +1,344 @@
+package load
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+)
+
+// A Comparison says how run B fared beside run A.
+//
+// Two runs of the same thing never give the same figures. How far apart they
+// may be by chance is taken from the runs themselves: each has a figure for
+// every second, and a difference has to exceed the spread of those. What drifts
+// more slowly than a run lasts is not seen that way: repeat runs in turns
+// (A B A B) before much is built on a small difference.
+type Comparison struct {
+	A        Run      `json:"a"`
+	B        Run      `json:"b"`
+	Warnings []string `json:"warnings"` // why the two may not be comparable
+	Rows     []Row    `json:"rows"`
+}
+
+// A Run is one of the two.
+type Run struct {
+	Name    string `json:"name"`    // "A" or "B"; the caller may say more, such as the file
+	Seconds int    `json:"seconds"` // whole ones, with figures of their own
+}
+
+// A Row compares one figure.
+type Row struct {
+	Metric  string   `json:"metric"` // such as "rate", "p99"
+	Unit    Unit     `json:"unit"`
+	A       *Sample  `json:"a"` // null if the run has no such figure
+	B       *Sample  `json:"b"`
+	Ratio   *float64 `json:"ratio"` // B's value over A's; null if there is none
+	Verdict Outcome  `json:"verdict"`
+	Why     string   `json:"why"`
+}
+
+// A Sample is a figure of one run.
+type Sample struct {
+	// Value is the median over the seconds of the run: the figure of its usual
+	// second. Where there are no seconds to take it from it is Whole.
+	Value  float64 `json:"value"`
+	Spread *Spread `json:"spread"` // of the seconds; null if there are too few
+	Whole  float64 `json:"whole"`  // of the whole run
+}
+
+// Spread is the range of the middle half of a run's seconds; of all of them
+// where they are few.
+type Spread struct {
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
+}
+
+// Unit is what a figure is counted in.
+type Unit string
+
+const (
+	PerSecond Unit = "per_s"
+	Micros    Unit = "us"
+	Share     Unit = "share" // 0 to 1
+)
+
+// Outcome is what a row says of B.
+type Outcome string
+
+const (
+	Better       Outcome = "better"
+	Worse        Outcome = "worse"
+	NoDifference Outcome = "no difference" // none that exceeds the spread
+	TooShort     Outcome = "too short to tell"
+	CannotTell   Outcome = "cannot tell" // a figure is missing, or nothing tells its spread
+)
+
+const (
+	// enoughSeconds is how many a run has to have for a statement.
+	enoughSeconds = 5
+	// fewSeconds is from where on the middle half of the seconds stands for them.
+	// Below, all of them do: of 5 and 5 that are alike, all of one lie above all
+	// of the other once in 252 times.
+	fewSeconds = 10
+	// matters is the difference below which two figures count as the same.
+	// Histograms have three digits.
+	matters = 0.01
+	// chance is how likely it may be that bad seconds fell to one run only.
+	chance = 0.01
+	// wholeSecond is how long a second at the end of a run has to be to count.
+	wholeSecond = 0.9
+)
+
+// A metric is a figure that runs are compared by, of the whole run and of each
+// second; false where there is none.
+type metric struct {
+	name   string
+	unit   Unit
+	whole  func(*Report) (float64, bool)
+	second func(*Second) (float64, bool) // nil if there is none by the second
+}
+
+// worse says whether x is worse than y by as much as matters.
+func (m *metric) worse(x, y float64) bool {
+	if m.unit == PerSecond {
+		x, y = y, x
+	}
+	return x-y > matters*max(x, y)
+}
+
+var metrics = []metric{
+	{"rate", PerSecond,
+		func(r *Report) (float64, bool) { return r.Rates.Responses, true },
+		func(s *Second) (float64, bool) { return float64(s.Responses) / s.Length, true }},
+	ofTime("p50", func(l *Latency) float64 { return l.P50 }, func(b *Brief) float64 { return b.P50 }),
+	ofTime("p90", func(l *Latency) float64 { return l.P90 }, func(b *Brief) float64 { return b.P90 }),
+	ofTime("p99", func(l *Latency) float64 { return l.P99 }, func(b *Brief) float64 { return b.P99 }),
+	ofTime("p99.9", func(l *Latency) float64 { return l.P999 }, func(b *Brief) float64 { return b.P999 }),
+	{"errors", Share,
+		func(r *Report) (float64, bool) { return over(total(r.Errors), r.Requests) },
+		func(s *Second) (float64, bool) { return over(s.Errors, s.Responses+s.Errors) }},
+	{"not 2xx", Share,
+		func(r *Report) (float64, bool) { return over(r.NonOK, r.Responses) },
+		func(s *Second) (float64, bool) { return over(s.NonOK, s.Responses) }},
+	{"CPU per request", Micros,
+		func(r *Report) (float64, bool) { return r.Client.PerRequest, r.Requests > 0 },
+		nil},
+}
+
+// ofTime is a percentile of response time.
+func ofTime(name string, whole func(*Latency) float64, second func(*Brief) float64) metric {
+	return metric{name, Micros,
+		func(r *Report) (float64, bool) {
+			if r.ResponseTime == nil {
+				return 0, false
+			}
+			return whole(r.ResponseTime), true
+		},
+		func(s *Second) (float64, bool) {
+			if s.Response == nil {
+				return 0, false
+			}
+			return second(s.Response), true
+		}}
+}
+
+func over(n, of int64) (float64, bool) { return float64(n) / float64(of), of > 0 }
+
+func total(m map[string]int64) (n int64) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+// Compare compares two runs. It is pure.
+func Compare(a, b *Report) *Comparison {
+	c := &Comparison{
+		A: Run{"A", len(wholeSeconds(a))}, B: Run{"B", len(wholeSeconds(b))},
+		Warnings: warnings(a, b),
+	}
+	for i := range metrics {
+		c.Rows = append(c.Rows, metrics[i].compare(a, b))
+	}
+	return c
+}
+
+func (m *metric) compare(a, b *Report) Row {
+	row := Row{Metric: m.name, Unit: m.unit}
+	xs, ys := m.seconds(a), m.seconds(b)
+	row.A, row.B = m.sample(a, xs), m.sample(b, ys)
+	if row.A == nil || row.B == nil {
+		row.Verdict, row.Why = CannotTell, "a run has no such figure"
+		return row
+	}
+	if row.A.Value > 0 {
+		ratio := row.B.Value / row.A.Value
+		row.Ratio = &ratio
+	}
+	switch {
+	case m.second == nil:
+		row.Verdict, row.Why = CannotTell, "one figure a run: nothing tells its spread"
+	case row.A.Spread == nil || row.B.Spread == nil:
+		row.Verdict = TooShort
+		row.Why = fmt.Sprintf("%d and %d whole seconds; it takes %d of each run", len(xs), len(ys), enoughSeconds)
+	default:
+		row.Verdict, row.Why = m.judge(row.A, row.B, xs, ys)
+	}
+	return row
+}
+
+func (m *metric) sample(r *Report, seconds []float64) *Sample {
+	whole, ok := m.whole(r)
+	if !ok {
+		return nil
+	}
+	s := &Sample{Value: whole, Whole: whole}
+	if len(seconds) >= enoughSeconds {
+		s.Value, s.Spread = quantile(seconds, 0.5), spread(seconds)
+	}
+	return s
+}
+
+// judge compares the usual seconds of two runs, then their bad ones: a stall
+// now and then moves no median.
+func (m *metric) judge(a, b *Sample, xs, ys []float64) (Outcome, string) {
+	apart := a.Spread.High < b.Spread.Low || b.Spread.High < a.Spread.Low
+	switch {
+	case apart && m.worse(b.Value, a.Value):
+		return Worse, "the spreads of the seconds do not meet"
+	case apart && m.worse(a.Value, b.Value):
+		return Better, "the spreads of the seconds do not meet"
+	}
+	if n := m.beyond(ys, xs); rare(n, len(ys), len(xs)) {
+		return Worse, fmt.Sprintf("in %d of %d seconds B was worse than A ever was", n, len(ys))
+	}
+	if n := m.beyond(xs, ys); rare(n, len(xs), len(ys)) {
+		return Better, fmt.Sprintf("in %d of %d seconds A was worse than B ever was", n, len(xs))
+	}
+	if apart {
+		return NoDifference, fmt.Sprintf("less than %.0f %%", 100*matters)
+	}
+	return NoDifference, "within the spread of the seconds"
+}
+
+// beyond counts the seconds of xs that are worse than the worst of ys. Both are
+// in order of size.
+func (m *metric) beyond(xs, ys []float64) (n int) {
+	worst := ys[len(ys)-1]
+	if m.unit == PerSecond {
+		worst = ys[0]
+	}
+	for _, x := range xs {
+		if m.worse(x, worst) {
+			n++
+		}
+	}
+	return n
+}
+
+// rare says whether it is no chance that the n worst seconds of two runs all
+// fell to the one that has so many seconds, and none to the other.
+func rare(n, own, other int) bool {
+	return n > 0 && math.Pow(float64(own)/float64(own+other), float64(n)) <= chance
+}
+
+// wholeSeconds leaves out a second that the end of the run cut short.
+func wholeSeconds(r *Report) []Second {
+	n := len(r.Series)
+	if n > 0 && r.Series[n-1].Length < wholeSecond {
+		n--
+	}
+	return r.Series[:n]
+}
+
+// seconds are the figures of a run's whole seconds, in order of size.
+func (m *metric) seconds(r *Report) []float64 {
+	if m.second == nil {
+		return nil
+	}
+	var list []float64
+	whole := wholeSeconds(r)
+	for i := range whole {
+		if x, ok := m.second(&whole[i]); ok {
+			list = append(list, x)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func spread(sorted []float64) *Spread {
+	if len(sorted) < fewSeconds {
+		return &Spread{sorted[0], sorted[len(sorted)-1]}
+	}
+	return &Spread{quantile(sorted, 0.25), quantile(sorted, 0.75)}
+}
+
+// quantile of what is not empty, between the two nearest.
+func quantile(sorted []float64, q float64) float64 {
+	at := q * float64(len(sorted)-1)
+	low := int(at)
+	high := min(low+1, len(sorted)-1)
+	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
+}
+
+// warnings name what differs between two runs besides what they found.
+func warnings(a, b *Report) []string {
+	list := []string{}
+	differs := func(what string, x, y any) {
+		if x, y := fmt.Sprint(x), fmt.Sprint(y); x != y {
+			list = append(list, fmt.Sprintf("%s: %s in A, %s in B", what, x, y))
+		}
+	}
+	for _, r := range []struct {
+		name string
+		*Report
+	}{{"A", a}, {"B", b}} {
+		if r.Verdict.Valid == "no" {
+			list = append(list, fmt.Sprintf("%s is not valid: %s", r.name, r.Verdict.Why))
+		}
+		if r.Ended != "done" {
+			list = append(list, fmt.Sprintf("%s ended early, by a %s", r.name, r.Ended))
+		}
+		if r.Load.RampFrom != r.Load.Rate {
+			list = append(list, r.name+" is a ramp: its seconds differ by intent, so its spread says little")
+		}
+	}
+	x, y := &a.Load, &b.Load
+	differs("targets", x.Targets, y.Targets)
+	differs("number of targets", x.TargetCount, y.TargetCount)
+	differs("loop", x.Loop, y.Loop)
+	differs("rate", x.Rate, y.Rate)
+	differs("start of the ramp", x.RampFrom, y.RampFrom)
+	differs("arrivals", x.Arrivals, y.Arrivals)
+	differs("connections", x.Connections, y.Connections)
+	differs("pipeline depth", x.Pipeline, y.Pipeline)
+	differs("event loops", x.Loops, y.Loops)
+	differs("timeout", x.Timeout, y.Timeout)
+	differs("keep-alive", x.KeepAlive, y.KeepAlive)
+
+	v, w := &a.Environment, &b.Environment
+	differs("hotlap", a.Tool, b.Tool)
+	differs("kernel", v.Kernel, w.Kernel)
+	differs("CPU", v.CPU, w.CPU)
+	differs("CPUs", v.CPUs, w.CPUs)
+	differs("CPUs of the client", v.AllowedCPU, w.AllowedCPU)
+	differs("Go", v.Go, w.Go)
+	names := maps.Clone(v.Sysctls)
+	if names == nil {
+		names = map[string]string{}
+	}
+	maps.Copy(names, w.Sysctls)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		differs(name, known(v.Sysctls, name), known(w.Sysctls, name))
+	}
+	return list
+}
+
+func known(m map[string]string, key string) string {
+	if value, ok := m[key]; ok {
+		return value
+	}
+	return "not known"
+}
