@@ -179,6 +179,8 @@ func (m *metric) compare(a, b *Report) Row {
 	switch {
 	case m.second == nil:
 		row.Verdict, row.Why = CannotTell, "one figure a run: nothing tells its spread"
+	case isRamp(a) || isRamp(b):
+		row.Verdict, row.Why = CannotTell, "the seconds of a ramp differ by intent"
 	case row.A.Spread == nil || row.B.Spread == nil:
 		row.Verdict = TooShort
 		row.Why = fmt.Sprintf("%d and %d whole seconds; it takes %d of each run", len(xs), len(ys), enoughSeconds)
@@ -187,6 +189,8 @@ func (m *metric) compare(a, b *Report) Row {
 	}
 	return row
 }
+
+func isRamp(r *Report) bool { return r.Load.RampFrom != r.Load.Rate }
 
 func (m *metric) sample(r *Report, seconds []float64) *Sample {
 	whole, ok := m.whole(r)
@@ -201,25 +205,44 @@ func (m *metric) sample(r *Report, seconds []float64) *Sample {
 }
 
 // judge compares the usual seconds of two runs, then their bad ones: a stall
-// now and then moves no median.
+// now and then moves no median. The whole run must not say the contrary.
 func (m *metric) judge(a, b *Sample, xs, ys []float64) (Outcome, string) {
-	apart := a.Spread.High < b.Spread.Low || b.Spread.High < a.Spread.Low
-	switch {
-	case apart && m.worse(b.Value, a.Value):
-		return Worse, "the spreads of the seconds do not meet"
-	case apart && m.worse(a.Value, b.Value):
-		return Better, "the spreads of the seconds do not meet"
+	verdict, why := m.usual(a, b)
+	if verdict == NoDifference {
+		if v, w := m.bad(xs, ys); v != NoDifference {
+			verdict, why = v, w
+		}
 	}
+	switch {
+	case verdict == Better && m.worse(b.Whole, a.Whole):
+		return CannotTell, why + ", but over the whole run B was worse"
+	case verdict == Worse && m.worse(a.Whole, b.Whole):
+		return CannotTell, why + ", but over the whole run B was better"
+	}
+	return verdict, why
+}
+
+func (m *metric) usual(a, b *Sample) (Outcome, string) {
+	const apart = "the usual seconds differ by more than their spread"
+	switch meet := a.Spread.Low <= b.Spread.High && b.Spread.Low <= a.Spread.High; {
+	case meet:
+		return NoDifference, "within the spread of the seconds"
+	case m.worse(b.Value, a.Value):
+		return Worse, apart
+	case m.worse(a.Value, b.Value):
+		return Better, apart
+	}
+	return NoDifference, fmt.Sprintf("less than %.0f %%", 100*matters)
+}
+
+func (m *metric) bad(xs, ys []float64) (Outcome, string) {
 	if n := m.beyond(ys, xs); rare(n, len(ys), len(xs)) {
 		return Worse, fmt.Sprintf("in %d of %d seconds B was worse than A ever was", n, len(ys))
 	}
 	if n := m.beyond(xs, ys); rare(n, len(xs), len(ys)) {
 		return Better, fmt.Sprintf("in %d of %d seconds A was worse than B ever was", n, len(xs))
 	}
-	if apart {
-		return NoDifference, fmt.Sprintf("less than %.0f %%", 100*matters)
-	}
-	return NoDifference, "within the spread of the seconds"
+	return NoDifference, ""
 }
 
 // beyond counts the seconds of xs that are worse than the worst of ys. Both are
@@ -300,9 +323,6 @@ func warnings(a, b *Report) []string {
 		}
 		if r.Ended != "done" {
 			list = append(list, fmt.Sprintf("%s ended early, by a %s", r.name, r.Ended))
-		}
-		if r.Load.RampFrom != r.Load.Rate {
-			list = append(list, r.name+" is a ramp: its seconds differ by intent, so its spread says little")
 		}
 	}
 	x, y := &a.Load, &b.Load

@@ -2,8 +2,11 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
+	"fmt"
+	"html/template"
 	"image"
 	"image/png"
 	"net/http"
@@ -11,8 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,68 +27,129 @@ import (
 
 var keep = flag.String("keep", "", "a folder to leave the pages and their pictures in, to look at")
 
-// A browser opens one page in headless Chromium.
-type browser struct {
-	t    *testing.T
-	page []byte
-	args []string // more flags
+// A frame is a page in a window of its own.
+type frame struct {
+	page  []byte
+	width int    // of the window; 1200 if 0
+	click string // an element to press once the page is there
 }
 
-// dom opens the page, lets its scripts run, and returns what it has become. It
-// fails the test if anything went wrong in the page.
-func (b *browser) dom() *html.Node {
-	b.t.Helper()
-	stdout := b.run("--dump-dom")
-	root, err := html.Parse(bytes.NewReader(stdout))
-	if err != nil {
-		b.t.Fatal(err)
+// frames is the page that the frames are opened in. It ends with the source of
+// what each has become, and how far each is wider than its window.
+const frames = `<!doctype html><html lang="en"><meta charset="utf-8"><title>frames</title><link rel="icon" href="data:,">
+{{range $i, $f := .}}<iframe src="/{{$i}}" width="{{$f.Width}}" height="900" data-click="{{$f.Click}}"></iframe>{{end}}
+<script>
+addEventListener("load", () => {
+  for (const frame of document.querySelectorAll("iframe")) {
+    const page = frame.contentDocument;
+    if (frame.dataset.click) page.querySelector(frame.dataset.click).click();
+    setTimeout(() => {
+      const source = document.body.appendChild(document.createElement("pre"));
+      source.dataset.source = frame.getAttribute("src").slice(1);
+      source.dataset.over = page.documentElement.scrollWidth - page.documentElement.clientWidth;
+      source.textContent = page.documentElement.outerHTML;
+    }, 100);
+  }
+});
+</script>`
+
+// open opens pages in headless Chromium, lets their scripts run, and returns
+// what they have become. It fails the test if anything went wrong in a page, or
+// one is wider than its window.
+func open(t *testing.T, pages []frame) []*html.Node {
+	t.Helper()
+	mux := http.NewServeMux()
+	type attributes struct {
+		Width int
+		Click string
 	}
-	if faults := attribute(find(root, "html", "lang", "en")[0], "data-faults"); faults != "" {
-		b.t.Errorf("the page noted faults: %s", faults)
+	var list []attributes
+	for i, f := range pages {
+		mux.HandleFunc(fmt.Sprintf("GET /%d", i), func(w http.ResponseWriter, _ *http.Request) { send(w, f.page) })
+		list = append(list, attributes{cmp.Or(f.width, 1200), f.click})
+	}
+	var outer bytes.Buffer
+	if err := template.Must(template.New("").Parse(frames)).Execute(&outer, list); err != nil {
+		t.Fatal(err)
+	}
+	mux.HandleFunc("GET /frames", func(w http.ResponseWriter, _ *http.Request) { send(w, outer.Bytes()) })
+	root := parse(t, chromium(t, mux, "/frames", "--dump-dom"))
+	sources := find(root, "pre", "data-source", "")
+	if len(sources) != len(pages) {
+		t.Fatalf("%d of %d pages were loaded", len(sources), len(pages))
+	}
+	opened := make([]*html.Node, len(pages))
+	for i, source := range sources {
+		if over := attribute(source, "data-over"); over != "0" {
+			t.Errorf("page %d is %s pixels wider than its window", i, over)
+		}
+		opened[i] = parse(t, []byte(text(source)))
+		if faults := attribute(find(opened[i], "html", "lang", "en")[0], "data-faults"); faults != "" {
+			t.Errorf("page %d noted faults: %s", i, faults)
+		}
+	}
+	return opened
+}
+
+func send(w http.ResponseWriter, page []byte) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Write(page)
+}
+
+func parse(t *testing.T, page []byte) *html.Node {
+	t.Helper()
+	root, err := html.Parse(bytes.NewReader(page))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return root
 }
 
-// picture opens the page in a window of that size, and returns what is to be
-// seen.
-func (b *browser) picture(name string, width, height int) image.Image {
-	b.t.Helper()
-	file := filepath.Join(b.t.TempDir(), name)
+// picture opens a page in a window of that size, and returns what is to be seen.
+func picture(t *testing.T, name string, page []byte, width, height int, flags ...string) image.Image {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "picture.png")
 	if *keep != "" {
-		file = filepath.Join(*keep, name)
+		file = filepath.Join(*keep, name+".png")
 	}
-	b.run("--screenshot="+file, "--hide-scrollbars", "--window-size="+strconv.Itoa(width)+","+strconv.Itoa(height))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /page", func(w http.ResponseWriter, _ *http.Request) { send(w, page) })
+	flags = append(flags, "--screenshot="+file, "--hide-scrollbars", fmt.Sprintf("--window-size=%d,%d", width, height))
+	chromium(t, mux, "/page", flags...)
 	f, err := os.Open(file)
 	if err != nil {
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer f.Close()
-	picture, err := png.Decode(f)
+	seen, err := png.Decode(f)
 	if err != nil {
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
-	return picture
+	return seen
 }
 
-// run serves the page to a Chromium of its own, and fails the test if that
-// writes to the console, or asks for more than the page.
-func (b *browser) run(args ...string) []byte {
-	b.t.Helper()
-	chromium := need.Tool(b.t, "chromium")
-	var asked []string
+// chromium opens a path of a site in a browser of its own, which reaches nothing
+// else, and returns what it wrote. It fails the test if a page writes to the
+// console, or asks for something that the site has not, or for the same again.
+func chromium(t *testing.T, site *http.ServeMux, path string, flags ...string) []byte {
+	t.Helper()
+	program := need.Tool(t, "chromium")
+	var lock sync.Mutex
+	asked := map[string]int{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.Method+" "+r.URL.Path)
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Write(b.page)
+		lock.Lock()
+		asked[r.URL.Path]++
+		lock.Unlock()
+		site.ServeHTTP(w, r)
 	}))
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	args = append(args,
+	flags = append(flags,
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--user-data-dir="+b.t.TempDir(),
+		"--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(),
 		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-		"--virtual-time-budget=3000", "--enable-logging=stderr", "--v=0")
-	command := exec.CommandContext(ctx, chromium, append(append(args, b.args...), server.URL+"/page")...)
+		"--virtual-time-budget=5000", "--enable-logging=stderr", "--v=0")
+	command := exec.CommandContext(ctx, program, append(flags, server.URL+path)...)
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
 	// Its processes end with it.
@@ -94,15 +158,17 @@ func (b *browser) run(args ...string) []byte {
 	err := command.Run()
 	server.Close()
 	if err != nil {
-		b.t.Fatalf("%v: %v\n%s", command, err, &stderr)
+		t.Fatalf("%v: %v\n%s", command, err, &stderr)
 	}
 	for line := range strings.Lines(stderr.String()) {
 		if strings.Contains(line, "CONSOLE") {
-			b.t.Errorf("on the console: %s", line)
+			t.Errorf("on the console: %s", line)
 		}
 	}
-	if len(asked) != 1 {
-		b.t.Errorf("the page asked for more than itself: %q", asked)
+	for path, n := range asked {
+		if _, pattern := site.Handler(httptest.NewRequest("GET", path, nil)); pattern == "" || n != 1 {
+			t.Errorf("%d requests for %s", n, path)
+		}
 	}
 	return stdout.Bytes()
 }

@@ -8,8 +8,8 @@
 
   // Units: as in the tables of the page, without trailing zeros.
 
-  const short = (x) => Math.abs(x) >= 1e5 ? x.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 3 })
-    : x.toLocaleString("en", { maximumSignificantDigits: Math.abs(x) >= 1000 ? 5 : 3 });
+  const short = (x) => x.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 3 });
+  const full = (x) => Math.abs(x) < 1e12 ? x.toLocaleString("en", { maximumFractionDigits: x < 10 ? 2 : 0 }) : short(x);
 
   function duration(us) {
     for (const [unit, size, until] of [["µs", 1, 1e3], ["ms", 1e3, 1e3], ["s", 1e6, 120], ["min", 6e7, 120]]) {
@@ -72,7 +72,8 @@
       r.response_time_us && curve(r.response_time_us, { label: label("response time", i), colour: own(i), width: 2.5 }),
       r.service_time_us && curve(r.service_time_us, { label: label("service time", i), colour: i === 0 ? "service" : "second-service", width: 1.5, dash: runs.length > 1 ? [6, 4] : undefined }),
     ]).filter(Boolean);
-    return { ...joined(parts), x: "percentile", y: "duration", bridged: true };
+    const waits = runs.length === 1 && parts.length === 2; // what lies between the two
+    return { ...joined(parts), x: "percentile", y: "duration", bridged: true, bands: waits ? [[1, 2, "response", 10]] : [] };
   }
 
   const perSecond = (run, count) => run.series.map((s) => count(s) / s.length_s);
@@ -186,9 +187,9 @@
   }
 
   function series(chart) {
-    const write = chart.y === "duration" ? duration : chart.y === "rate" ? (v) => short(v) + "/s" : short;
-    const x = chart.x === "time" ? { label: "at", value: (u, v) => v === null ? "–" : seconds(v) + " s" }
-      : { label: "percentile", value: (u, v) => v === null ? "–" : percentile(v) };
+    const write = chart.y === "duration" ? duration : chart.y === "rate" ? (v) => full(v) + "/s" : full;
+    const place = chart.x === "time" ? (v) => `at ${seconds(v)} s` : percentile;
+    const x = { label: "\u00a0", value: (u, v) => missing(v) ? "" : place(v) };
     return [x, ...chart.lines.map((line) => ({
       label: line.label,
       stroke: colour(line.colour),
@@ -197,7 +198,7 @@
       fill: line.fill && clear(line.colour, line.fill),
       spanGaps: chart.bridged,
       points: { show: () => false, filter: chart.bridged && chart.data[0].length > 1 ? () => null : lone, size: 6, fill: colour(line.colour) },
-      value: (u, v) => missing(v) ? "–" : write(v),
+      value: (u, v, i, at) => missing(at) ? "" : missing(v) ? "–" : write(v), // at: where the cursor is
     }))];
   }
 

@@ -55,7 +55,8 @@ func Write(w io.Writer, r *load.Report, events ...Event) error {
 	return execute(w, "run.html", newRun("", r, events), drawn{Runs: []*load.Report{r}, Events: events})
 }
 
-// WriteComparison writes the page of two runs and what load.Compare says of them.
+// WriteComparison writes the page of two runs. The comparison is what
+// load.Compare says of them; the names of its runs are shown.
 func WriteComparison(w io.Writer, a, b *load.Report, c *load.Comparison) error {
 	return execute(w, "compare.html", newPair(a, b, c), drawn{Runs: []*load.Report{a, b}})
 }

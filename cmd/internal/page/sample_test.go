@@ -123,7 +123,7 @@ func latency(h *hdrhistogram.Histogram) *load.Latency {
 		Count: h.TotalCount(), Min: float64(h.Min()), Mean: h.Mean(), StdDev: h.StdDev(), Max: float64(h.Max()),
 		P50: at(50), P75: at(75), P90: at(90), P99: at(99), P999: at(99.9), P9999: at(99.99),
 	}
-	for _, bracket := range h.CumulativeDistribution() {
+	for _, bracket := range h.CumulativeDistributionWithTicks(5) {
 		l.Curve = append(l.Curve, [2]float64{bracket.Quantile, float64(bracket.ValueAt)})
 	}
 	return l
@@ -208,13 +208,13 @@ func hostile() *load.Report {
 	return r
 }
 
-// long is a day.
+// long is two hours.
 func long() *load.Report {
 	r := stalls()
-	day := slices.Repeat(r.Series, 24*3600/len(r.Series))
-	for i := range day {
-		day[i].At = float64(i)
+	seconds := slices.Repeat(r.Series, 7200/len(r.Series))
+	for i := range seconds {
+		seconds[i].At = float64(i)
 	}
-	r.Series, r.Seconds = day, float64(len(day))
+	r.Series, r.Seconds = seconds, float64(len(seconds))
 	return r
 }

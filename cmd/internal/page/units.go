@@ -11,6 +11,9 @@ const none = "–" // stands where there is no figure
 
 // duration writes microseconds in the unit that suits them, to three digits.
 func duration(us float64) string {
+	if us == 0 {
+		return "0\u00a0s"
+	}
 	units := []struct {
 		name  string
 		size  float64 // in microseconds
@@ -27,6 +30,9 @@ func duration(us float64) string {
 // seconds writes seconds as duration does.
 func seconds(s float64) string { return duration(s * 1e6) }
 
+// setting writes seconds as they were asked for.
+func setting(s float64) string { return strconv.FormatFloat(s, 'f', -1, 64) + "\u00a0s" }
+
 // digits writes a number to three digits, and all that stand before the point.
 func digits(x float64) string {
 	switch size := math.Abs(x); {
@@ -36,8 +42,6 @@ func digits(x float64) string {
 		return report.Count(int64(math.Round(x)))
 	case size >= 10:
 		return strconv.FormatFloat(x, 'f', 1, 64)
-	case size == 0:
-		return "0"
 	}
 	return strconv.FormatFloat(x, 'f', 2, 64)
 }
@@ -52,6 +56,8 @@ func rate(perSecond float64) string { return digits(perSecond) + "/s" }
 // what is not all is not shown as 100.
 func share(x float64) string {
 	switch {
+	case x == 0 || x == 1:
+		return strconv.FormatFloat(100*x, 'f', 0, 64) + "\u00a0%"
 	case x > 0 && x < 0.0001:
 		return "<0.01\u00a0%"
 	case x < 1 && x > 0.9999:
@@ -65,12 +71,4 @@ func part(n, of int64) string {
 		return none
 	}
 	return share(float64(n) / float64(of))
-}
-
-// ratio writes how many times one figure is the other.
-func ratio(x *float64) string {
-	if x == nil {
-		return none
-	}
-	return "×" + strconv.FormatFloat(*x, 'f', 3, 64)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -219,6 +220,8 @@ func gates(results []load.GateResult) []gate {
 			value = rate(g.Value)
 		case ofTime.MatchString(key):
 			value = duration(g.Value)
+		case g.Value == math.Trunc(g.Value) && math.Abs(g.Value) < math.MaxInt64:
+			value = count(int64(g.Value))
 		}
 		list[i] = gate{g.Expression, value, g.Holds}
 	}
@@ -241,7 +244,7 @@ func loadFacts(r *load.Report) []fact {
 		}
 		facts = append(facts, fact{"rate", asked}, fact{"arrivals", l.Arrivals})
 	}
-	length := seconds(l.Duration)
+	length := setting(l.Duration)
 	if l.Count > 0 {
 		length = count(l.Count) + " requests"
 	}
@@ -250,8 +253,8 @@ func loadFacts(r *load.Report) []fact {
 		fact{"pipeline depth", count(int64(l.Pipeline))},
 		fact{"event loops", count(int64(l.Loops))},
 		fact{"length", length},
-		fact{"warm-up, not counted", seconds(l.WarmUp)},
-		fact{"timeout", seconds(l.Timeout)},
+		fact{"warm-up, not counted", setting(l.WarmUp)},
+		fact{"timeout", setting(l.Timeout)},
 		fact{"keep-alive", yesNo(l.KeepAlive)},
 	)
 }
