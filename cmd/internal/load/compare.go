@@ -84,8 +84,10 @@ const (
 	// matters is the difference below which two figures count as the same.
 	// Histograms have three digits.
 	matters = 0.01
-	// chance is how likely it may be that bad seconds fell to one run only.
-	chance = 0.01
+	// convincing and worthSaying are how likely it may be that bad seconds fell
+	// to one run only by chance.
+	convincing  = 0.01
+	worthSaying = 0.1
 	// wholeSecond is how long a second at the end of a run has to be to count.
 	wholeSecond = 0.9
 )
@@ -209,7 +211,7 @@ func (m *metric) sample(r *Report, seconds []float64) *Sample {
 func (m *metric) judge(a, b *Sample, xs, ys []float64) (Outcome, string) {
 	verdict, why := m.usual(a, b)
 	if verdict == NoDifference {
-		if v, w := m.bad(xs, ys); v != NoDifference {
+		if v, w := m.bad(xs, ys); w != "" {
 			verdict, why = v, w
 		}
 	}
@@ -235,12 +237,21 @@ func (m *metric) usual(a, b *Sample) (Outcome, string) {
 	return NoDifference, fmt.Sprintf("less than %.0f %%", 100*matters)
 }
 
-func (m *metric) bad(xs, ys []float64) (Outcome, string) {
-	if n := m.beyond(ys, xs); rare(n, len(ys), len(xs)) {
-		return Worse, fmt.Sprintf("in %d of %d seconds B was worse than A ever was", n, len(ys))
+// bad compares by the seconds of one run that are worse than all of the other.
+// It says why "" if there is nothing to say.
+func (m *metric) bad(xs, ys []float64) (verdict Outcome, why string) {
+	verdict, why = Worse, "in %d of %d seconds B was worse than A ever was"
+	n, own, other := m.beyond(ys, xs), len(ys), len(xs)
+	if n == 0 {
+		verdict, why = Better, "in %d of %d seconds A was worse than B ever was"
+		n, own, other = m.beyond(xs, ys), len(xs), len(ys)
 	}
-	if n := m.beyond(xs, ys); rare(n, len(xs), len(ys)) {
-		return Better, fmt.Sprintf("in %d of %d seconds A was worse than B ever was", n, len(xs))
+	why = fmt.Sprintf(why, n, own)
+	switch p := byChance(n, own, other); {
+	case p <= convincing:
+		return verdict, why
+	case p <= worthSaying:
+		return NoDifference, why + ", which may be chance"
 	}
 	return NoDifference, ""
 }
@@ -260,10 +271,10 @@ func (m *metric) beyond(xs, ys []float64) (n int) {
 	return n
 }
 
-// rare says whether it is no chance that the n worst seconds of two runs all
-// fell to the one that has so many seconds, and none to the other.
-func rare(n, own, other int) bool {
-	return n > 0 && math.Pow(float64(own)/float64(own+other), float64(n)) <= chance
+// byChance is how likely it is that the n worst seconds of two runs that are
+// alike all fall to the one that has so many, and none to the other.
+func byChance(n, own, other int) float64 {
+	return math.Pow(float64(own)/float64(own+other), float64(n))
 }
 
 // wholeSeconds leaves out a second that the end of the run cut short.

@@ -73,7 +73,7 @@ func (u Unit) Format(x float64) string {
 	case PerSecond:
 		return report.Count(int64(math.Round(x))) + "/s"
 	case Share:
-		return strconv.FormatFloat(100*x, 'f', 2, 64) + "%"
+		return strconv.FormatFloat(100*x, 'g', 3, 64) + "%"
 	}
 	d := time.Duration(min(x*float64(time.Microsecond), math.MaxInt64/2))
 	unit := time.Duration(1)

@@ -12,6 +12,7 @@
   const full = (x) => Math.abs(x) < 1e12 ? x.toLocaleString("en", { maximumFractionDigits: x < 10 ? 2 : 0 }) : short(x);
 
   function duration(us) {
+    if (us === 0) return "0";
     for (const [unit, size, until] of [["µs", 1, 1e3], ["ms", 1e3, 1e3], ["s", 1e6, 120], ["min", 6e7, 120]]) {
       if (Math.abs(us) < until * size) return short(us / size) + " " + unit;
     }
@@ -172,8 +173,12 @@
       x.values = (u, splits) => splits.map((s) => seconds(s) + " s");
       x.space = 70;
     } else {
-      x.splits = (u, axis, low, high) => [0, rarity(50), ...Array.from({ length: 12 }, (_, i) => i + 1)].filter((v) => v >= low && v <= high);
-      x.values = (u, splits) => splits.map((v) => v === 0 && splits.length > 4 && u.width < 600 ? "" : percentile(v));
+      x.splits = (u, axis, low, high) => {
+        const apart = u.bbox.width / devicePixelRatio / (high - low); // from one step to the next
+        const step = Math.ceil(70 / apart), first = apart * rarity(50) > 36 ? [0, rarity(50)] : [0];
+        return [...first, ...Array.from({ length: Math.floor(high / step) }, (_, i) => (i + 1) * step)].filter((v) => v >= low);
+      };
+      x.values = (u, splits) => splits.map(percentile);
     }
     const write = chart.y === "duration" ? duration : short;
     const y = { ...common, size: 62, gap: 6, space: 36, values: (u, splits) => splits.map((v) => missing(v) ? null : write(v)) };
@@ -254,6 +259,7 @@
       axes: axes(chart),
       series: series(chart),
       bands: (chart.bands || []).map(([high, low, name, percent]) => ({ series: [high, low], fill: clear(name, percent) })),
+      legend: { markers: { dash: (u, i) => i > 0 && chart.lines[i - 1].dash ? "dashed" : "solid" } },
       cursor: {
         y: false,
         drag: { x: chart.x === "time", y: false, setScale: chart.x === "time" },
