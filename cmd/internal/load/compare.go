@@ -15,14 +15,14 @@ import (
 // more slowly than a run lasts is not seen that way: repeat runs in turns
 // (A B A B) before much is built on a small difference.
 type Comparison struct {
-	A        Run      `json:"a"`
-	B        Run      `json:"b"`
+	A        Side     `json:"a"`
+	B        Side     `json:"b"`
 	Warnings []string `json:"warnings"` // why the two may not be comparable
 	Rows     []Row    `json:"rows"`
 }
 
-// A Run is one of the two.
-type Run struct {
+// A Side is one of the two runs.
+type Side struct {
 	Name    string `json:"name"`    // "A" or "B"; the caller may say more, such as the file
 	Seconds int    `json:"seconds"` // whole ones, with figures of their own
 }
@@ -58,9 +58,9 @@ type Spread struct {
 type Unit string
 
 const (
-	PerSecond Unit = "per_s"
-	Micros    Unit = "us"
-	Share     Unit = "share" // 0 to 1
+	UnitPerSecond Unit = "per_s"
+	UnitMicros    Unit = "us"
+	UnitShare     Unit = "share" // 0 to 1
 )
 
 // Outcome is what a row says of B.
@@ -92,9 +92,9 @@ const (
 	wholeSecond = 0.9
 )
 
-// A metric is a figure that runs are compared by, of the whole run and of each
-// second; false where there is none.
-type metric struct {
+// A comparedFigure is what runs are compared by: a figure of the whole run and
+// of each second; false where there is none.
+type comparedFigure struct {
 	name   string
 	unit   Unit
 	whole  func(*Report) (float64, bool)
@@ -102,35 +102,35 @@ type metric struct {
 }
 
 // worse says whether x is worse than y by as much as matters.
-func (m *metric) worse(x, y float64) bool {
-	if m.unit == PerSecond {
+func (f *comparedFigure) worse(x, y float64) bool {
+	if f.unit == UnitPerSecond {
 		x, y = y, x
 	}
 	return x-y > matters*max(x, y)
 }
 
-var metrics = []metric{
-	{"rate", PerSecond,
+var comparedFigures = []comparedFigure{
+	{"rate", UnitPerSecond,
 		func(r *Report) (float64, bool) { return r.Rates.Responses, true },
-		func(s *Second) (float64, bool) { return float64(s.Responses) / s.Length, true }},
-	ofTime("p50", func(l *Latency) float64 { return l.P50 }, func(b *Brief) float64 { return b.P50 }),
-	ofTime("p90", func(l *Latency) float64 { return l.P90 }, func(b *Brief) float64 { return b.P90 }),
-	ofTime("p99", func(l *Latency) float64 { return l.P99 }, func(b *Brief) float64 { return b.P99 }),
-	ofTime("p99.9", func(l *Latency) float64 { return l.P999 }, func(b *Brief) float64 { return b.P999 }),
-	{"errors", Share,
-		func(r *Report) (float64, bool) { return over(total(r.Errors), r.Requests) },
-		func(s *Second) (float64, bool) { return over(s.Errors, s.Responses+s.Errors) }},
-	{"not 2xx", Share,
-		func(r *Report) (float64, bool) { return over(r.NonOK, r.Responses) },
-		func(s *Second) (float64, bool) { return over(s.NonOK, s.Responses) }},
-	{"CPU per request", Micros,
+		func(s *Second) (float64, bool) { return float64(s.Responses) / s.Length, s.Length > 0 }},
+	percentileFigure("p50", func(l *Latency) float64 { return l.P50 }, func(b *Brief) float64 { return b.P50 }),
+	percentileFigure("p90", func(l *Latency) float64 { return l.P90 }, func(b *Brief) float64 { return b.P90 }),
+	percentileFigure("p99", func(l *Latency) float64 { return l.P99 }, func(b *Brief) float64 { return b.P99 }),
+	percentileFigure("p99.9", func(l *Latency) float64 { return l.P999 }, func(b *Brief) float64 { return b.P999 }),
+	{"errors", UnitShare,
+		func(r *Report) (float64, bool) { return shareOf(sumOf(r.Errors), r.Requests) },
+		func(s *Second) (float64, bool) { return shareOf(s.Errors, s.Responses+s.Errors) }},
+	{"not 2xx", UnitShare,
+		func(r *Report) (float64, bool) { return shareOf(r.NonOK, r.Responses) },
+		func(s *Second) (float64, bool) { return shareOf(s.NonOK, s.Responses) }},
+	{"CPU per request", UnitMicros,
 		func(r *Report) (float64, bool) { return r.Client.PerRequest, r.Requests > 0 },
 		nil},
 }
 
-// ofTime is a percentile of response time.
-func ofTime(name string, whole func(*Latency) float64, second func(*Brief) float64) metric {
-	return metric{name, Micros,
+// percentileFigure is a percentile of response time.
+func percentileFigure(name string, whole func(*Latency) float64, second func(*Brief) float64) comparedFigure {
+	return comparedFigure{name, UnitMicros,
 		func(r *Report) (float64, bool) {
 			if r.ResponseTime == nil {
 				return 0, false
@@ -145,9 +145,9 @@ func ofTime(name string, whole func(*Latency) float64, second func(*Brief) float
 		}}
 }
 
-func over(n, of int64) (float64, bool) { return float64(n) / float64(of), of > 0 }
+func shareOf(n, of int64) (float64, bool) { return float64(n) / float64(of), of > 0 }
 
-func total(m map[string]int64) (n int64) {
+func sumOf(m map[string]int64) (n int64) {
 	for _, v := range m {
 		n += v
 	}
@@ -157,29 +157,28 @@ func total(m map[string]int64) (n int64) {
 // Compare compares two runs. It is pure.
 func Compare(a, b *Report) *Comparison {
 	c := &Comparison{
-		A: Run{"A", len(wholeSeconds(a))}, B: Run{"B", len(wholeSeconds(b))},
+		A: Side{"A", len(wholeSeconds(a))}, B: Side{"B", len(wholeSeconds(b))},
 		Warnings: warnings(a, b),
 	}
-	for i := range metrics {
-		c.Rows = append(c.Rows, metrics[i].compare(a, b))
+	for i := range comparedFigures {
+		c.Rows = append(c.Rows, comparedFigures[i].compare(a, b))
 	}
 	return c
 }
 
-func (m *metric) compare(a, b *Report) Row {
-	row := Row{Metric: m.name, Unit: m.unit}
-	xs, ys := m.seconds(a), m.seconds(b)
-	row.A, row.B = m.sample(a, xs), m.sample(b, ys)
+func (f *comparedFigure) compare(a, b *Report) Row {
+	row := Row{Metric: f.name, Unit: f.unit}
+	xs, ys := f.seconds(a), f.seconds(b)
+	row.A, row.B = f.sample(a, xs), f.sample(b, ys)
 	if row.A == nil || row.B == nil {
 		row.Verdict, row.Why = CannotTell, "a run has no such figure"
 		return row
 	}
-	if row.A.Value > 0 {
-		ratio := row.B.Value / row.A.Value
+	if ratio := row.B.Value / row.A.Value; row.A.Value > 0 && !math.IsInf(ratio, 0) {
 		row.Ratio = &ratio
 	}
 	switch {
-	case m.second == nil:
+	case f.second == nil:
 		row.Verdict, row.Why = CannotTell, "one figure a run: nothing tells its spread"
 	case isRamp(a) || isRamp(b):
 		row.Verdict, row.Why = CannotTell, "the seconds of a ramp differ by intent"
@@ -187,15 +186,15 @@ func (m *metric) compare(a, b *Report) Row {
 		row.Verdict = TooShort
 		row.Why = fmt.Sprintf("%d and %d whole seconds; it takes %d of each run", len(xs), len(ys), enoughSeconds)
 	default:
-		row.Verdict, row.Why = m.judge(row.A, row.B, xs, ys)
+		row.Verdict, row.Why = f.judge(row.A, row.B, xs, ys)
 	}
 	return row
 }
 
 func isRamp(r *Report) bool { return r.Load.RampFrom != r.Load.Rate }
 
-func (m *metric) sample(r *Report, seconds []float64) *Sample {
-	whole, ok := m.whole(r)
+func (f *comparedFigure) sample(r *Report, seconds []float64) *Sample {
+	whole, ok := f.whole(r)
 	if !ok {
 		return nil
 	}
@@ -208,30 +207,31 @@ func (m *metric) sample(r *Report, seconds []float64) *Sample {
 
 // judge compares the usual seconds of two runs, then their bad ones: a stall
 // now and then moves no median. The whole run must not say the contrary.
-func (m *metric) judge(a, b *Sample, xs, ys []float64) (Outcome, string) {
-	verdict, why := m.usual(a, b)
+func (f *comparedFigure) judge(a, b *Sample, xs, ys []float64) (Outcome, string) {
+	verdict, why := f.usual(a, b)
 	if verdict == NoDifference {
-		if v, w := m.bad(xs, ys); w != "" {
+		if v, w := f.bad(xs, ys); w != "" {
 			verdict, why = v, w
 		}
 	}
 	switch {
-	case verdict == Better && m.worse(b.Whole, a.Whole):
+	case verdict == Better && f.worse(b.Whole, a.Whole):
 		return CannotTell, why + ", but over the whole run B was worse"
-	case verdict == Worse && m.worse(a.Whole, b.Whole):
+	case verdict == Worse && f.worse(a.Whole, b.Whole):
 		return CannotTell, why + ", but over the whole run B was better"
 	}
 	return verdict, why
 }
 
-func (m *metric) usual(a, b *Sample) (Outcome, string) {
+// usual compares by the medians of the seconds.
+func (f *comparedFigure) usual(a, b *Sample) (Outcome, string) {
 	const apart = "the usual seconds differ by more than their spread"
 	switch meet := a.Spread.Low <= b.Spread.High && b.Spread.Low <= a.Spread.High; {
 	case meet:
 		return NoDifference, "within the spread of the seconds"
-	case m.worse(b.Value, a.Value):
+	case f.worse(b.Value, a.Value):
 		return Worse, apart
-	case m.worse(a.Value, b.Value):
+	case f.worse(a.Value, b.Value):
 		return Better, apart
 	}
 	return NoDifference, fmt.Sprintf("less than %.0f %%", 100*matters)
@@ -239,12 +239,12 @@ func (m *metric) usual(a, b *Sample) (Outcome, string) {
 
 // bad compares by the seconds of one run that are worse than all of the other.
 // It says why "" if there is nothing to say.
-func (m *metric) bad(xs, ys []float64) (verdict Outcome, why string) {
+func (f *comparedFigure) bad(xs, ys []float64) (verdict Outcome, why string) {
 	verdict, why = Worse, "in %d of %d seconds B was worse than A ever was"
-	n, own, other := m.beyond(ys, xs), len(ys), len(xs)
+	n, own, other := f.beyond(ys, xs), len(ys), len(xs)
 	if n == 0 {
 		verdict, why = Better, "in %d of %d seconds A was worse than B ever was"
-		n, own, other = m.beyond(xs, ys), len(xs), len(ys)
+		n, own, other = f.beyond(xs, ys), len(xs), len(ys)
 	}
 	why = fmt.Sprintf(why, n, own)
 	switch p := byChance(n, own, other); {
@@ -258,13 +258,13 @@ func (m *metric) bad(xs, ys []float64) (verdict Outcome, why string) {
 
 // beyond counts the seconds of xs that are worse than the worst of ys. Both are
 // in order of size.
-func (m *metric) beyond(xs, ys []float64) (n int) {
+func (f *comparedFigure) beyond(xs, ys []float64) (n int) {
 	worst := ys[len(ys)-1]
-	if m.unit == PerSecond {
+	if f.unit == UnitPerSecond {
 		worst = ys[0]
 	}
 	for _, x := range xs {
-		if m.worse(x, worst) {
+		if f.worse(x, worst) {
 			n++
 		}
 	}
@@ -287,14 +287,14 @@ func wholeSeconds(r *Report) []Second {
 }
 
 // seconds are the figures of a run's whole seconds, in order of size.
-func (m *metric) seconds(r *Report) []float64 {
-	if m.second == nil {
+func (f *comparedFigure) seconds(r *Report) []float64 {
+	if f.second == nil {
 		return nil
 	}
 	var list []float64
 	whole := wholeSeconds(r)
 	for i := range whole {
-		if x, ok := m.second(&whole[i]); ok {
+		if x, ok := f.second(&whole[i]); ok {
 			list = append(list, x)
 		}
 	}
@@ -362,12 +362,12 @@ func warnings(a, b *Report) []string {
 	}
 	maps.Copy(names, w.Sysctls)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		differs(name, known(v.Sysctls, name), known(w.Sysctls, name))
+		differs(name, settingOf(v.Sysctls, name), settingOf(w.Sysctls, name))
 	}
 	return list
 }
 
-func known(m map[string]string, key string) string {
+func settingOf(m map[string]string, key string) string {
 	if value, ok := m[key]; ok {
 		return value
 	}

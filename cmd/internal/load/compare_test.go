@@ -183,7 +183,7 @@ func TestCompareChance(t *testing.T) {
 func TestCompareMissing(t *testing.T) {
 	a, b := &Report{Ended: "done"}, &Report{Ended: "done"}
 	c := Compare(a, b)
-	if len(c.Rows) != len(metrics) || len(c.Warnings) != 0 {
+	if len(c.Rows) != len(comparedFigures) || len(c.Warnings) != 0 {
 		t.Errorf("%d rows, warnings %q", len(c.Rows), c.Warnings)
 	}
 	for _, r := range c.Rows {
@@ -281,9 +281,9 @@ func TestUnitFormat(t *testing.T) {
 		x    float64
 		want string
 	}{
-		{PerSecond, 1234567.8, "1,234,568/s"}, {Share, 0.0213, "2.13%"}, {Share, 0, "0%"}, {Share, 0.00001, "0.001%"},
-		{Micros, 0, "0s"}, {Micros, 643, "643µs"}, {Micros, 1234.5, "1.23ms"}, {Micros, 2.5e6, "2.5s"},
-		{Micros, 1e300, "1277777h46m40s"},
+		{UnitPerSecond, 1234567.8, "1,234,568/s"}, {UnitShare, 0.0213, "2.13%"}, {UnitShare, 0, "0%"}, {UnitShare, 0.00001, "0.001%"},
+		{UnitMicros, 0, "0s"}, {UnitMicros, 643, "643µs"}, {UnitMicros, 1234.5, "1.23ms"}, {UnitMicros, 2.5e6, "2.5s"},
+		{UnitMicros, 1e300, "1277777h46m40s"},
 	} {
 		if got := c.unit.Format(c.x); got != c.want {
 			t.Errorf("%v in %s is %q, want %q", c.x, c.unit, got, c.want)

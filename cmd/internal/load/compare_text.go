@@ -27,7 +27,7 @@ func (c *Comparison) WriteText(w io.Writer, color bool) error {
 			verdict = paint(r.Verdict)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s: %s\n", r.Metric,
-			r.Unit.value(r.A), r.Unit.value(r.B), ratio(r.Ratio), r.Unit.spread(r.A), r.Unit.spread(r.B), verdict, r.Why)
+			r.Unit.value(r.A), r.Unit.value(r.B), writeRatio(r.Ratio), r.Unit.spread(r.A), r.Unit.spread(r.B), verdict, r.Why)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -60,7 +60,7 @@ func (u Unit) spread(s *Sample) string {
 	return u.Format(s.Spread.Low) + " to " + u.Format(s.Spread.High)
 }
 
-func ratio(x *float64) string {
+func writeRatio(x *float64) string {
 	if x == nil {
 		return "-"
 	}
@@ -70,9 +70,9 @@ func ratio(x *float64) string {
 // Format writes a figure in its unit, to about three digits.
 func (u Unit) Format(x float64) string {
 	switch u {
-	case PerSecond:
+	case UnitPerSecond:
 		return report.Count(int64(math.Round(x))) + "/s"
-	case Share:
+	case UnitShare:
 		return strconv.FormatFloat(100*x, 'g', 3, 64) + "%"
 	}
 	d := time.Duration(min(x*float64(time.Microsecond), math.MaxInt64/2))

@@ -54,9 +54,20 @@ addEventListener("load", () => {
 </script>`
 
 // open opens pages in headless Chromium, lets their scripts run, and returns
-// what they have become. It fails the test if anything went wrong in a page, or
-// one is wider than its window.
+// what they have become. It fails the test if anything is wrong with one.
 func open(t *testing.T, pages []frame) []*html.Node {
+	t.Helper()
+	opened, complaints := try(t, pages)
+	for _, c := range complaints {
+		t.Error(c)
+	}
+	return opened
+}
+
+// try opens pages and returns what is wrong with them too: what chromium
+// complains of, the faults that a page noted, and a page that is wider than its
+// window.
+func try(t *testing.T, pages []frame) (opened []*html.Node, complaints []string) {
 	t.Helper()
 	mux := http.NewServeMux()
 	type attributes struct {
@@ -73,22 +84,22 @@ func open(t *testing.T, pages []frame) []*html.Node {
 		t.Fatal(err)
 	}
 	mux.HandleFunc("GET /frames", func(w http.ResponseWriter, _ *http.Request) { send(w, outer.Bytes()) })
-	root := parse(t, chromium(t, mux, "/frames", "--dump-dom"))
-	sources := find(root, "pre", "data-source", "")
+	dom, complaints := chromium(t, mux, "/frames", "--dump-dom")
+	sources := find(parse(t, dom), "pre", "data-source", "")
 	if len(sources) != len(pages) {
-		t.Fatalf("%d of %d pages were loaded", len(sources), len(pages))
+		t.Fatalf("%d of %d pages were loaded: %q", len(sources), len(pages), complaints)
 	}
-	opened := make([]*html.Node, len(pages))
 	for i, source := range sources {
 		if over := attribute(source, "data-over"); over != "0" {
-			t.Errorf("page %d is %s pixels wider than its window", i, over)
+			complaints = append(complaints, fmt.Sprintf("page %d is %s pixels wider than its window", i, over))
 		}
-		opened[i] = parse(t, []byte(text(source)))
-		if faults := attribute(find(opened[i], "html", "lang", "en")[0], "data-faults"); faults != "" {
-			t.Errorf("page %d noted faults: %s", i, faults)
+		root := parse(t, []byte(text(source)))
+		if noted := attribute(find(root, "html", "lang", "en")[0], "data-faults"); noted != "" {
+			complaints = append(complaints, fmt.Sprintf("page %d noted faults: %s", i, noted))
 		}
+		opened = append(opened, root)
 	}
-	return opened
+	return opened, complaints
 }
 
 func send(w http.ResponseWriter, page []byte) {
@@ -112,10 +123,11 @@ func picture(t *testing.T, name string, page []byte, width, height int, flags ..
 	if *keep != "" {
 		file = filepath.Join(*keep, name+".png")
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /page", func(w http.ResponseWriter, _ *http.Request) { send(w, page) })
 	flags = append(flags, "--screenshot="+file, "--hide-scrollbars", fmt.Sprintf("--window-size=%d,%d", width, height))
-	chromium(t, mux, "/page", flags...)
+	_, complaints := chromium(t, site(page), "/page", flags...)
+	for _, c := range complaints {
+		t.Error(c)
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
@@ -128,10 +140,17 @@ func picture(t *testing.T, name string, page []byte, width, height int, flags ..
 	return seen
 }
 
+// site is a server with one page.
+func site(page []byte) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /page", func(w http.ResponseWriter, _ *http.Request) { send(w, page) })
+	return mux
+}
+
 // chromium opens a path of a site in a browser of its own, which reaches nothing
-// else, and returns what it wrote. It fails the test if a page writes to the
-// console, or asks for something that the site has not, or for the same again.
-func chromium(t *testing.T, site *http.ServeMux, path string, flags ...string) []byte {
+// else, and returns what it wrote. It complains if a page writes to the console,
+// asks for something that the site has not, or for the same again.
+func chromium(t *testing.T, site *http.ServeMux, path string, flags ...string) (output []byte, complaints []string) {
 	t.Helper()
 	program := need.Tool(t, "chromium")
 	var lock sync.Mutex
@@ -162,15 +181,15 @@ func chromium(t *testing.T, site *http.ServeMux, path string, flags ...string) [
 	}
 	for line := range strings.Lines(stderr.String()) {
 		if strings.Contains(line, "CONSOLE") {
-			t.Errorf("on the console: %s", line)
+			complaints = append(complaints, "on the console: "+line)
 		}
 	}
 	for path, n := range asked {
 		if _, pattern := site.Handler(httptest.NewRequest("GET", path, nil)); pattern == "" || n != 1 {
-			t.Errorf("%d requests for %s", n, path)
+			complaints = append(complaints, fmt.Sprintf("%d requests for %s", n, path))
 		}
 	}
-	return stdout.Bytes()
+	return stdout.Bytes(), complaints
 }
 
 // find lists the elements of that name that have an attribute, in order; of
@@ -210,4 +229,15 @@ func text(n *html.Node) string {
 		}
 	}
 	return b.String()
+}
+
+// words are all words of a node, with one space between them.
+func words(n *html.Node) string {
+	var list []string
+	for node := range n.Descendants() {
+		if node.Type == html.TextNode {
+			list = append(list, strings.Fields(node.Data)...)
+		}
+	}
+	return strings.Join(list, " ")
 }

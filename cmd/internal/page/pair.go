@@ -14,8 +14,8 @@ type pair struct {
 	Title   string
 	Summary string
 	Table   []compared
-	Load    []fact2
-	Environ []fact2
+	Load    []comparedFact
+	Environ []comparedFact
 }
 
 // compared is a row of the table of figures.
@@ -30,8 +30,8 @@ type compared struct {
 // A sample is a figure of one run.
 type sample struct{ Value, Spread, Whole string }
 
-// A fact2 is a fact of both runs.
-type fact2 struct {
+// A comparedFact is a fact of both runs.
+type comparedFact struct {
 	Name, A, B string
 	Differs    bool
 }
@@ -72,8 +72,10 @@ func summarize(c *load.Comparison) string {
 		return "B is " + strings.Join(parts, "; ")
 	case len(in[load.NoDifference]) > 0:
 		return "No difference that exceeds the runs' own spread"
+	case len(in[load.TooShort]) > 0:
+		return "The runs are too short to tell"
 	}
-	return "The runs are too short to tell"
+	return "These runs do not tell"
 }
 
 func newSample(u load.Unit, s *load.Sample) sample {
@@ -89,26 +91,26 @@ func newSample(u load.Unit, s *load.Sample) sample {
 
 func figureOf(u load.Unit, x float64) string {
 	switch u {
-	case load.PerSecond:
+	case load.UnitPerSecond:
 		return rate(x)
-	case load.Share:
+	case load.UnitShare:
 		return share(x)
 	}
 	return duration(x)
 }
 
 // side puts the facts of two runs side by side, by name.
-func side(a, b []fact) []fact2 {
-	var list []fact2
+func side(a, b []fact) []comparedFact {
+	var list []comparedFact
 	at := map[string]int{}
 	for _, f := range a {
 		at[f.Name] = len(list)
-		list = append(list, fact2{f.Name, f.Value, none, true})
+		list = append(list, comparedFact{f.Name, f.Value, none, true})
 	}
 	for _, f := range b {
 		i, ok := at[f.Name]
 		if !ok {
-			list = append(list, fact2{f.Name, none, f.Value, true})
+			list = append(list, comparedFact{f.Name, none, f.Value, true})
 			continue
 		}
 		list[i].B, list[i].Differs = f.Value, f.Value != list[i].A

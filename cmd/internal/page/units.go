@@ -40,6 +40,8 @@ func digits(x float64) string {
 		return strconv.FormatFloat(x, 'g', 3, 64)
 	case size >= 100:
 		return report.Count(int64(math.Round(x)))
+	case size == 0:
+		return "0"
 	case size >= 10:
 		return strconv.FormatFloat(x, 'f', 1, 64)
 	}
