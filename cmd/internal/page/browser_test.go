@@ -163,12 +163,14 @@ func chromium(t *testing.T, site *http.ServeMux, path string, flags ...string) (
 	}))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	home := t.TempDir() // nothing of it stays
 	flags = append(flags,
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(),
+		"--disable-component-update", "--disable-sync", "--user-data-dir="+home,
 		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 		"--virtual-time-budget=5000", "--enable-logging=stderr", "--v=0")
 	command := exec.CommandContext(ctx, program, append(flags, server.URL+path)...)
+	command.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+home)
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
 	// Its processes end with it.

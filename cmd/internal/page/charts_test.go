@@ -19,6 +19,7 @@ import (
 // TestCharts opens pages of all kinds of runs, on a screen and on a phone: each
 // draws the charts that there are figures for, and nothing goes wrong in any.
 func TestCharts(t *testing.T) {
+	t.Parallel()
 	usual := []string{"percentiles", "throughput", "response", "service"}
 	and := func(more ...string) []string { return slices.Concat(usual, more) }
 	pair := []string{"percentiles", "throughput", "p50", "p99"}
@@ -74,6 +75,7 @@ func drawnCharts(root *html.Node) map[string]int {
 
 // TestFaultsAreNoticed: the other tests rely on it that a broken page is seen.
 func TestFaultsAreNoticed(t *testing.T) {
+	t.Parallel()
 	page := `<!doctype html><html lang="en"><meta charset="utf-8"><title>broken</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src 'self'; script-src 'unsafe-inline'">
 <script>` + faults + `</script><body><script>console.error("of", "ours"); fetch("/denied").catch(() => {}); missing();</script>
@@ -90,6 +92,7 @@ func TestFaultsAreNoticed(t *testing.T) {
 // TestEvents: events are marks in each chart that has a time axis, where they
 // lie within the run.
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	page := write(t, "events", stalls(), Event{At: 3.2, Kind: "drop", Label: "accept queue full"}, Event{At: 18.4, Kind: "retransmit", Label: "</div><b>"}, Event{At: 1e9, Kind: "late", Label: "after the end"})
 	root := open(t, []frame{{page: page}})[0]
 	for _, box := range find(root, "div", "data-chart", "") {
@@ -106,6 +109,7 @@ func TestEvents(t *testing.T) {
 // TestThemes: the button and the system's preference both turn the page dark,
 // with the charts drawn in the colours of the theme.
 func TestThemes(t *testing.T) {
+	t.Parallel()
 	page := write(t, "theme", stalls())
 	root := open(t, []frame{{page: page, click: "#theme"}})[0]
 	if got := attribute(find(root, "html", "lang", "en")[0], "data-theme"); got != "dark" {
@@ -140,6 +144,7 @@ func pixels(seen image.Image, want color.RGBA) (n int) {
 
 // TestPrint: the page can be printed, which redraws its charts.
 func TestPrint(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "page.pdf")
 	if *keep != "" {
 		file = filepath.Join(*keep, "page.pdf")

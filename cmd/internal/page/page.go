@@ -5,7 +5,7 @@
 //  1. Write takes a load.Report apart into rows of text (view.go, units.go).
 //  2. The templates lay them out; all figures are there without scripts.
 //  3. The report itself goes along as JSON, from which charts.js draws the
-//     charts, with uPlot, in the browser.
+//     charts in the browser, by plot.js, which has uPlot do it.
 package page
 
 import (
@@ -35,8 +35,13 @@ var (
 	faults string
 	//go:embed uplot/uPlot.iife.min.js
 	uplot string
+	//go:embed plot.js
+	plot string
 	//go:embed charts.js
 	charts string
+
+	styles  = []string{uplotStyle, ownStyle}
+	scripts = []string{faults, uplot, plot, charts}
 )
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
@@ -84,11 +89,15 @@ func execute(w io.Writer, layout string, view any, data drawn) error {
 		return fmt.Errorf("write the page: %w", err)
 	}
 	d := document{
-		View:    view,
-		Policy:  policy([]string{uplotStyle, ownStyle}, []string{faults, uplot, charts}),
-		Styles:  []template.CSS{template.CSS(uplotStyle), template.CSS(ownStyle)},
-		Scripts: []template.JS{template.JS(faults), template.JS(uplot), template.JS(charts)},
-		Data:    template.JS(text),
+		View:   view,
+		Policy: policy(styles, scripts),
+		Data:   template.JS(text),
+	}
+	for _, style := range styles {
+		d.Styles = append(d.Styles, template.CSS(style))
+	}
+	for _, script := range scripts {
+		d.Scripts = append(d.Scripts, template.JS(script))
 	}
 	var page bytes.Buffer
 	if err := templates.ExecuteTemplate(&page, layout, d); err != nil {

@@ -153,8 +153,8 @@ func TestNothingFromElsewhere(t *testing.T) {
 				}
 			}
 		}
-		if scripts != 4 {
-			t.Errorf("%s: %d scripts, want 4: the data, the recorder of faults, the library, the charts", name, scripts)
+		if scripts != 5 {
+			t.Errorf("%s: %d scripts, want 5: the data, the recorder of faults, the library, two of the charts", name, scripts)
 		}
 		allowed := attribute(find(root, "meta", "http-equiv", "Content-Security-Policy")[0], "content")
 		if !strings.HasPrefix(allowed, "default-src 'none'; img-src data:; ") || strings.Contains(allowed, "unsafe") || strings.Contains(allowed, "http") {
