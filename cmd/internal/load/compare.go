@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -321,7 +322,7 @@ func quantile(sorted []float64, q float64) float64 {
 func warnings(a, b *Report) []string {
 	list := []string{}
 	differs := func(what string, x, y any) {
-		if x, y := fmt.Sprint(x), fmt.Sprint(y); x != y {
+		if x, y := cmp.Or(fmt.Sprint(x), "none"), cmp.Or(fmt.Sprint(y), "none"); x != y {
 			list = append(list, fmt.Sprintf("%s: %s in A, %s in B", what, x, y))
 		}
 	}
@@ -341,7 +342,9 @@ func warnings(a, b *Report) []string {
 	differs("number of targets", x.TargetCount, y.TargetCount)
 	differs("loop", x.Loop, y.Loop)
 	differs("rate", x.Rate, y.Rate)
-	differs("start of the ramp", x.RampFrom, y.RampFrom)
+	if isRamp(a) || isRamp(b) {
+		differs("start of the ramp", x.RampFrom, y.RampFrom)
+	}
 	differs("arrivals", x.Arrivals, y.Arrivals)
 	differs("connections", x.Connections, y.Connections)
 	differs("pipeline depth", x.Pipeline, y.Pipeline)

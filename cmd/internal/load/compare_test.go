@@ -216,9 +216,10 @@ func TestCompareWarnings(t *testing.T) {
 	change := map[string]func(*Report){
 		"connections: 64 in A, 65 in B":                 func(r *Report) { r.Load.Connections = 65 },
 		"pipeline depth: 1 in A, 8 in B":                func(r *Report) { r.Load.Pipeline = 8 },
-		"rate: 1000 in A, 2000 in B":                    func(r *Report) { r.Load.Rate, r.Load.RampFrom = 2000, 1000 },
+		"rate: 1000 in A, 2000 in B":                    func(r *Report) { r.Load.Rate, r.Load.RampFrom = 2000, 2000 },
 		"start of the ramp: 1000 in A, 10 in B":         func(r *Report) { r.Load.RampFrom = 10 },
 		"targets: [http://a/] in A, [http://b/] in B":   func(r *Report) { r.Load.Targets = []string{"http://b/"} },
+		"arrivals: none in A, poisson in B":             func(r *Report) { r.Load.Arrivals = "poisson" },
 		"kernel: 6.18 in A, 6.19 in B":                  func(r *Report) { r.Environment.Kernel = "6.19" },
 		"net.core.somaxconn: 4096 in A, 128 in B":       func(r *Report) { r.Environment.Sysctls = map[string]string{"net.core.somaxconn": "128"} },
 		"net.core.somaxconn: 4096 in A, not known in B": func(r *Report) { r.Environment.Sysctls = nil },

@@ -2,7 +2,8 @@
 // page of HTML that needs nothing else: no network, no other file, which its
 // own content security policy forbids.
 //
-//  1. Write takes a load.Report apart into rows of text (view.go, units.go).
+//  1. Write takes a load.Report apart into rows of text (run.go, facts.go,
+//     units.go), and WriteComparison a load.Comparison too (pair.go).
 //  2. The templates lay them out; all figures are there without scripts.
 //  3. The report itself goes along as JSON, from which charts.js draws the
 //     charts in the browser, by plot.js, which has uPlot do it.

@@ -75,7 +75,7 @@ const plot = (() => {
       x.values = (u, splits) => splits.map(percentile);
       x.splits = (u, axis, low, high) => {
         const apart = u.bbox.width / devicePixelRatio / (high - low); // from 90 % to 99 %
-        const step = Math.ceil(x.space / apart), first = apart * rarity(50) > 36 ? [0, rarity(50)] : [0];
+        const step = Math.ceil(58 / apart), first = apart * rarity(50) > 36 ? [0, rarity(50)] : [0];
         return [...first, ...Array.from({ length: Math.floor(high / step) }, (_, i) => (i + 1) * step)].filter((v) => v >= low);
       };
     }
@@ -147,26 +147,29 @@ const plot = (() => {
     return drawn;
   }
 
-  return (box, chart) => new uPlot({
-    width: box.clientWidth,
-    height: parseFloat(getComputedStyle(box).minHeight), // the legend comes below
-    padding: [10, 12, 0, 0],
-    scales: { x: xScale(chart), y: yScale(chart) },
-    axes: axes(chart),
-    series: series(chart),
-    bands: (chart.bands || []).map(([upper, lower, name, percent]) => ({ series: [upper, lower], fill: colour(name, percent) })),
-    legend: { markers: { dash: (u, i) => i > 0 && chart.lines[i - 1].dash ? "dashed" : "solid" } },
-    cursor: {
-      y: false,
-      drag: { x: chart.x === "time", y: false, setScale: chart.x === "time" },
-      sync: chart.x === "time" ? { key: "time", scales: ["x", null] } : undefined,
-      points: { size: 7 },
-    },
-    hooks: {
-      draw: [(u) => {
-        box.dataset.drawn = inView(u);
-        if (chart.events) box.dataset.events = mark(u, chart.events);
-      }],
-    },
-  }, chart.data, box);
+  return (box, chart) => {
+    delete box.dataset.drawn;
+    return new uPlot({
+      width: box.clientWidth,
+      height: parseFloat(getComputedStyle(box).minHeight), // the legend comes below
+      padding: [10, 12, 0, 0],
+      scales: { x: xScale(chart), y: yScale(chart) },
+      axes: axes(chart),
+      series: series(chart),
+      bands: (chart.bands || []).map(([upper, lower, name, percent]) => ({ series: [upper, lower], fill: colour(name, percent) })),
+      legend: { markers: { dash: (u, i) => i > 0 && chart.lines[i - 1].dash ? "dashed" : "solid" } },
+      cursor: {
+        y: false,
+        drag: { x: chart.x === "time", y: false, setScale: chart.x === "time" },
+        sync: chart.x === "time" ? { key: "time", scales: ["x", null] } : undefined,
+        points: { size: 7 },
+      },
+      hooks: {
+        draw: [(u) => {
+          box.dataset.drawn = inView(u);
+          if (chart.events) box.dataset.events = mark(u, chart.events);
+        }],
+      },
+    }, chart.data, box);
+  };
 })();

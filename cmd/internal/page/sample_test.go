@@ -207,10 +207,10 @@ func hostile() *load.Report {
 	return r
 }
 
-// long is two hours.
+// long is an hour.
 func long() *load.Report {
 	r := stalls()
-	seconds := slices.Repeat(r.Series, 7200/len(r.Series))
+	seconds := slices.Repeat(r.Series, 3600/len(r.Series))
 	for i := range seconds {
 		seconds[i].At = float64(i)
 	}
