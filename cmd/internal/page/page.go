@@ -36,13 +36,15 @@ var (
 	faults string
 	//go:embed uplot/uPlot.iife.min.js
 	uplot string
+	//go:embed uplot/LICENSE
+	uplotLicense string // which goes with every copy: each page is one
 	//go:embed plot.js
 	plot string
 	//go:embed charts.js
 	charts string
 
 	styles  = []string{uplotStyle, ownStyle}
-	scripts = []string{faults, uplot, plot, charts}
+	scripts = []string{faults, "/*\n" + uplotLicense + "*/\n" + uplot, plot, charts}
 )
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{

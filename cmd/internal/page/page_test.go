@@ -153,6 +153,9 @@ func TestNothingFromElsewhere(t *testing.T) {
 				}
 			}
 		}
+		if !bytes.Contains(page, []byte(uplotLicense)) {
+			t.Errorf("%s: the page is a copy of the library without its license", name)
+		}
 		if scripts != 5 {
 			t.Errorf("%s: %d scripts, want 5: the data, the recorder of faults, the library, two of the charts", name, scripts)
 		}

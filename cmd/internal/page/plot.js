@@ -65,9 +65,17 @@ const plot = (() => {
     return { range: () => [0, high > 0 ? 1.08 * high : 1] };
   }
 
+  // decades leaves of the lines of a logarithmic scale those of powers of ten, if
+  // there are some.
+  function decades(u, splits) {
+    const { distr, min, max } = u.scales.y;
+    if (distr !== 3 || max / min < 100) return splits;
+    return splits.map((v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9 ? v : null);
+  }
+
   function axes(chart) {
     const common = { stroke: colour("faint"), font: "12px system-ui, sans-serif", gap: 6, grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
-    const y = { ...common, size: 62, space: 36, values: (u, splits) => splits.map((v) => missing(v) ? null : onAxis[chart.y](v)) };
+    const y = { ...common, grid: { ...common.grid, filter: decades }, size: 62, space: 36, values: (u, splits) => splits.map((v) => missing(v) ? null : onAxis[chart.y](v)) };
     const x = { ...common, size: 28, space: 70 };
     if (chart.x === "time") {
       x.values = (u, splits) => splits.map(seconds);
@@ -152,7 +160,7 @@ const plot = (() => {
     return new uPlot({
       width: box.clientWidth,
       height: parseFloat(getComputedStyle(box).minHeight), // the legend comes below
-      padding: [10, 12, 0, 0],
+      padding: [10, 26, 0, 0],
       scales: { x: xScale(chart), y: yScale(chart) },
       axes: axes(chart),
       series: series(chart),
