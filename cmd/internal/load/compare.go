@@ -42,7 +42,7 @@ type Row struct {
 // A Sample is a figure of one run.
 type Sample struct {
 	// Value is the median over the seconds of the run: the figure of its usual
-	// second. Where there are no seconds to take it from it is Whole.
+	// second. Where one of the runs has too few, or is a ramp, it is Whole.
 	Value  float64 `json:"value"`
 	Spread *Spread `json:"spread"` // of the seconds; null if there are too few
 	Whole  float64 `json:"whole"`  // of the whole run
@@ -175,13 +175,17 @@ func (f *comparedFigure) compare(a, b *Report) Row {
 		row.Verdict, row.Why = CannotTell, "a run has no such figure"
 		return row
 	}
+	ramp := isRamp(a) || isRamp(b)
+	if ramp || row.A.Spread == nil || row.B.Spread == nil {
+		row.A.Value, row.B.Value = row.A.Whole, row.B.Whole
+	}
 	if ratio := row.B.Value / row.A.Value; row.A.Value > 0 && !math.IsInf(ratio, 0) {
 		row.Ratio = &ratio
 	}
 	switch {
 	case f.second == nil:
 		row.Verdict, row.Why = CannotTell, "one figure a run: nothing tells its spread"
-	case isRamp(a) || isRamp(b):
+	case ramp:
 		row.Verdict, row.Why = CannotTell, "the seconds of a ramp differ by intent"
 	case row.A.Spread == nil || row.B.Spread == nil:
 		row.Verdict = TooShort
@@ -227,8 +231,8 @@ func (f *comparedFigure) judge(a, b *Sample, xs, ys []float64) (Outcome, string)
 // usual compares by the medians of the seconds.
 func (f *comparedFigure) usual(a, b *Sample) (Outcome, string) {
 	const apart = "the usual seconds differ by more than their spread"
-	switch meet := a.Spread.Low <= b.Spread.High && b.Spread.Low <= a.Spread.High; {
-	case meet:
+	switch {
+	case a.Spread.Low <= b.Spread.High && b.Spread.Low <= a.Spread.High:
 		return NoDifference, "within the spread of the seconds"
 	case f.worse(b.Value, a.Value):
 		return Worse, apart

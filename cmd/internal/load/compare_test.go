@@ -180,6 +180,18 @@ func TestCompareChance(t *testing.T) {
 	}
 }
 
+// TestCompareLike: the figures of a row are of one kind, medians or whole runs.
+func TestCompareLike(t *testing.T) {
+	long, short := shaped(1, 31, every(3, like(10000, 800, 200000), like(10000, 800, 2000))), shaped(2, 3, like(10000, 800, 2000))
+	for _, c := range []*Comparison{Compare(long, short), Compare(short, long)} {
+		for _, r := range c.Rows {
+			if r.A != nil && r.B != nil && (r.A.Value != r.A.Whole || r.B.Value != r.B.Whole) {
+				t.Errorf("%s: %+v beside %+v", r.Metric, r.A, r.B)
+			}
+		}
+	}
+}
+
 func TestCompareMissing(t *testing.T) {
 	a, b := &Report{Ended: "done"}, &Report{Ended: "done"}
 	c := Compare(a, b)

@@ -17,7 +17,7 @@ import (
 func (c *Comparison) WriteText(w io.Writer, color bool) error {
 	var b bytes.Buffer
 	for _, warning := range c.Warnings {
-		fmt.Fprintf(&b, "differs    %s\n", warning)
+		fmt.Fprintf(&b, "note  %s\n", warning)
 	}
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "\t%s\t%s\tB/A\tseconds of A\tseconds of B\tB is\n", c.A.Name, c.B.Name)
