@@ -100,9 +100,11 @@ const (
 	spoilsRequests = 0.001
 	// saturated is the share of time from which a loop counts as having no rest.
 	saturated = 0.95
-	// starved is the share of its running time for which the client may wait
-	// for a CPU, or be held back by its cgroup.
-	starved = 0.05
+	// starved is the share of the time for which the client's threads may wait
+	// for a CPU, or its cgroup may hold it back; worthSaying is the share from
+	// which that is said at all.
+	starved     = 0.1
+	worthSaying = 0.02
 	// stolen is the share of CPU time that others may take from the machine.
 	stolen = 0.05
 	// rateKept is the share of the asked rate that has to be achieved.
@@ -154,17 +156,17 @@ func (c *ClientFigures) findings() []Finding {
 			})
 		}
 	}
-	if share := ratio(c.RunQueue, c.CPU); share >= starved {
+	if share := ratio(c.RunQueue, c.Elapsed); share >= worthSaying {
 		add(Finding{
-			Code: "client_waited_for_cpu", Subject: "client", Affected: c.Requests, Spoils: true,
-			Evidence: fmt.Sprintf("its threads were ready and waited %v for a CPU, %.0f %% of the time they ran", c.RunQueue.Round(time.Millisecond), 100*share),
+			Code: "client_waited_for_cpu", Subject: "client", Affected: int64(min(share, 1) * float64(c.Requests)), Spoils: share >= starved,
+			Evidence: fmt.Sprintf("its threads were ready and waited for a CPU for %v in %v", c.RunQueue.Round(time.Millisecond), c.Elapsed.Round(time.Millisecond)),
 			Advice:   "leave the client CPUs of its own (taskset, cpuset), or run fewer other programs",
 			Source:   "/proc/self/task/*/schedstat", Scope: ScopeSocket,
 		})
 	}
-	if share := ratio(c.Throttled, c.Elapsed); share >= starved {
+	if share := ratio(c.Throttled, c.Elapsed); share >= worthSaying {
 		add(Finding{
-			Code: "client_throttled", Subject: "client's cgroup", Affected: c.Requests, Spoils: true,
+			Code: "client_throttled", Subject: "client's cgroup", Affected: int64(min(share, 1) * float64(c.Requests)), Spoils: share >= starved,
 			Evidence: fmt.Sprintf("held back for %v by its CPU quota", c.Throttled.Round(time.Millisecond)),
 			Advice:   "raise cpu.max of the cgroup",
 			Source:   "cpu.stat", Scope: ScopeSocket,

@@ -398,7 +398,7 @@ func (p *part) pull(now int64) {
 			p.end(err)
 		}
 	}
-	if p.source != nil && p.calls == nil && len(p.out) == 0 {
+	if p.source != nil && (p.ended || p.canceled) && p.calls == nil && len(p.out) == 0 {
 		p.source = nil
 		p.run.partEnded()
 	}

@@ -14,6 +14,7 @@ type schedule struct {
 func (p *part) follow(timed Scheduled) {
 	p.timed, p.due = timed, make([]time.Duration, feedBatch)
 	p.l.timed = append(p.l.timed, p)
+	timed.Begin(p.l.e.wall.Add(time.Duration(p.run.started)))
 }
 
 // pullDue takes at most n requests that are due. It says whether more may be.

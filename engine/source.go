@@ -47,6 +47,8 @@ type LoopSource interface {
 // Times run from there: see also Times.Held and Times.Late.
 type Scheduled interface {
 	Source
+	// Begin is called once, before NextDue, with the start of the run.
+	Begin(at time.Time)
 	// NextDue fills batch and due from their start with requests that are due at
 	// now, in order, and says how many; batch and due are equally long. Times are
 	// since the start of the run. Where it fills less than the whole it says when

@@ -209,5 +209,5 @@ func (o *fetchOptions) check(f *pflag.FlagSet) error {
 			return fmt.Errorf("-H, number %d: %w", i+1, err)
 		}
 	}
-	return o.checkDescriptors()
+	return checkDescriptors(o.engine.Connections)
 }

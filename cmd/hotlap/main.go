@@ -13,6 +13,7 @@ const usage = `hotlap sends HTTP/1.1 requests, fast, and says what became of eac
 Usage: hotlap COMMAND [flags] [arguments]
 
   fetch     send a stream of requests, get every response as a line of JSON
+  bench     load a server and measure it honestly
   serve     run a target server to try things against
   demo      serve and fetch a million URLs, and check each answer
   version   print the version
@@ -20,7 +21,9 @@ Usage: hotlap COMMAND [flags] [arguments]
 hotlap COMMAND --help says more.
 
 Exit codes: 0 done; 1 the run failed; 2 bad arguments or input; 3 --fail and
-some request failed; 130 or 143 ended by a signal, with what was done written.
+some request failed, or an --assert was breached; 4 --require-valid and the run
+is not known to be valid; 130 or 143 ended by a signal, with what was done
+written.
 `
 
 // Exit codes.
@@ -28,7 +31,8 @@ const (
 	exitOK      = 0
 	exitFailed  = 1 // could not start, output broke
 	exitUsage   = 2 // bad arguments or input
-	exitGate    = 3 // --fail
+	exitGate    = 3 // --fail, --assert
+	exitInvalid = 4 // --require-valid
 	exitSIGINT  = 130
 	exitSIGTERM = 143
 )
@@ -47,6 +51,7 @@ type command struct {
 
 var commands = []command{
 	{"fetch", runFetch},
+	{"bench", runBench},
 	{"serve", runServe},
 	{"demo", runDemo},
 	{"version", runVersion},

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"net/netip"
 	"time"
 
 	"hotlap/ebpf"
@@ -32,8 +33,11 @@ type Report struct {
 	Unanswered int64            `json:"unanswered"` // in flight when the wait at the end was over
 	Unsent     int64            `json:"unsent"`     // due and never sent
 	Statuses   map[string]int64 `json:"statuses"`   // of the responses
-	Bytes      Bytes            `json:"bytes"`
-	Rates      Rates            `json:"rates"`
+	// ErrorExamples has the message of the first error of each kind.
+	ErrorExamples map[string]string `json:"error_examples,omitempty"`
+	Peers         []netip.AddrPort  `json:"peers"` // the first addresses that were connected to
+	Bytes         Bytes             `json:"bytes"`
+	Rates         Rates             `json:"rates"`
 
 	// Of responses with a 2xx status. ResponseTime runs from when the request
 	// was due; what got no answer is in it with the age it had reached. In a
@@ -69,6 +73,7 @@ type Load struct {
 	WarmUp      float64  `json:"warmup_s"`
 	Timeout     float64  `json:"timeout_s"`
 	KeepAlive   bool     `json:"keep_alive"`
+	Local       bool     `json:"local"` // every server is on this machine
 }
 
 // Bytes are those of the counted responses' bodies.
@@ -148,9 +153,10 @@ type Client struct {
 
 // A GateResult is what became of an --assert.
 type GateResult struct {
-	Expression string  `json:"expression"`
-	Value      float64 `json:"value"` // in the unit of the key: microseconds, per second, count, share
-	Holds      bool    `json:"holds"`
+	Expression string   `json:"expression"`
+	Value      *float64 `json:"value"` // microseconds, per second, count or share; null if the run has no such figure
+	Says       string   `json:"says"`  // the outcome in words
+	Holds      bool     `json:"holds"`
 }
 
 // Environment is the machine and what of its settings matters for the figures.

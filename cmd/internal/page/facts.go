@@ -3,10 +3,7 @@ package page
 import (
 	"fmt"
 	"maps"
-	"math"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"hotlap/cmd/internal/load"
@@ -126,31 +123,4 @@ func special(c rune) bool {
 		return false
 	}
 	return true
-}
-
-// A gate is an --assert and what became of it.
-type gate struct {
-	Expression, Value string
-	Holds             bool
-}
-
-// ofTime matches what is asserted of in a unit of time.
-var ofTime = regexp.MustCompile(`(^|[_.])(p\d+([._]\d+)?|min|mean|stddev|max)$`)
-
-// gates writes values in the unit of what was asserted of.
-func gates(results []load.GateResult) []gate {
-	list := make([]gate, len(results))
-	for i, g := range results {
-		value := strconv.FormatFloat(g.Value, 'g', 6, 64)
-		switch key := g.Expression[:strings.IndexAny(g.Expression+"<", "<>=! ")]; {
-		case key == "rate":
-			value = rate(g.Value)
-		case ofTime.MatchString(key):
-			value = duration(g.Value)
-		case g.Value == math.Trunc(g.Value) && math.Abs(g.Value) < math.MaxInt64:
-			value = count(int64(g.Value))
-		}
-		list[i] = gate{g.Expression, value, g.Holds}
-	}
-	return list
 }

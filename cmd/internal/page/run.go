@@ -27,7 +27,6 @@ type run struct {
 	StatusRows  []tally
 	ErrorRows   []tally
 	Latencies   []summary
-	GateRows    []gate
 	Bodies      string
 	LoadFacts   []fact
 	ClientFacts []fact
@@ -64,7 +63,6 @@ func newRun(name string, r *load.Report, events []Event) *run {
 		StatusRows: tallies(r.Statuses, r.Responses), ErrorRows: tallies(r.Errors, r.Requests),
 		LoadFacts: loadFacts(r), ClientFacts: clientFacts(r), Environs: environment(r), Sysctls: sysctls(r),
 		CommandLine: commandLine(r.Command),
-		GateRows:    gates(r.Gates),
 		Bodies:      fmt.Sprintf("%s, %s/s", size(r.Bytes.Body), size(int64(r.Rates.Body))),
 		Rows:        r.Series[:min(len(r.Series), maxRows)],
 	}

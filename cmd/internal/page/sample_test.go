@@ -156,7 +156,7 @@ func burst() *load.Report {
 		}
 		return 0
 	}})
-	r.Gates = []load.GateResult{{Expression: "p99<5ms", Value: r.ResponseTime.P99, Holds: true}, {Expression: "errors==0", Value: float64(r.Errors["timeout"]), Holds: false}, {Expression: "rate>=20000", Value: r.Rates.Responses, Holds: true}}
+	r.Gates = []load.GateResult{{Expression: "p99<5ms", Says: "it is 3.2ms", Holds: true}, {Expression: "errors==0", Says: "it is 7, 7 over", Holds: false}, {Expression: "rate>=20000", Says: "it is 30000.0/s", Holds: true}}
 	return r
 }
 
@@ -201,7 +201,7 @@ func hostile() *load.Report {
 	r.Tool, r.Ended, r.Command = text, text, []string{text, "-H", text}
 	r.Load.Targets, r.Load.Arrivals = []string{"javascript:alert(1)//" + text, text}, text
 	r.Errors, r.Statuses = map[string]int64{text: 3}, map[string]int64{text: 1}
-	r.Gates = []load.GateResult{{Expression: text}}
+	r.Gates = []load.GateResult{{Expression: text, Says: text}}
 	r.Verdict = ebpf.Verdict{Bound: text, Valid: text, Why: text, Findings: []ebpf.Finding{{Code: text, Subject: text, Evidence: text, Advice: text, Source: text, Scope: text, Sure: text}}}
 	r.Environment = load.Environment{Kernel: text, CPU: text, Go: text, Sysctls: map[string]string{text: text}}
 	return r

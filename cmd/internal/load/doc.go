@@ -1,3 +1,0 @@
-// Package load generates load and measures what comes back: the core of
-// hotlap bench.
-package load
