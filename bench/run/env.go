@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"debug/buildinfo"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,9 +14,30 @@ import (
 
 // environment says where the numbers come from.
 func environment(ctx context.Context) string {
-	return fmt.Sprintf("Taken on Linux %s, %s, %d CPUs, TCP with %s; %s, cc %s; commit %s.\n",
+	return fmt.Sprintf("Taken on Linux %s, %s, %d CPUs, TCP with %s; %s, cc %s; commit %s.\n%s\n",
 		kernel(), cpuModel(), runtime.NumCPU(), congestion(), runtime.Version(),
-		line(ctx, "cc", "-dumpfullversion"), line(ctx, "git", "describe", "--always", "--dirty"))
+		line(ctx, "cc", "-dumpfullversion"), line(ctx, "git", "describe", "--always", "--dirty"),
+		strings.Join(others(ctx), "; "))
+}
+
+// others are the programs of others that are here, with what they say of
+// themselves; where they were installed from a Go module, with its version.
+func others(ctx context.Context) []string {
+	found := []string{line(ctx, "nginx", "-v")}
+	for _, p := range peers() {
+		path, err := exec.LookPath(p.program)
+		if err != nil {
+			continue
+		}
+		said := p.name
+		if info, err := buildinfo.ReadFile(path); err == nil {
+			said += " " + info.Main.Version
+		} else if p.version != "" {
+			said = line(ctx, p.program, p.version)
+		}
+		found = append(found, said)
+	}
+	return found
 }
 
 // kernel is the version of the running kernel; what distributors append to it
@@ -48,12 +70,13 @@ func cpuModel() string {
 	return "unknown CPU"
 }
 
-// line is the first line a command prints, or "unknown".
+// line is the first line a command prints about its version.
 func line(ctx context.Context, name string, args ...string) string {
-	out, err := exec.CommandContext(ctx, name, args...).Output()
-	if err != nil {
-		return "unknown"
-	}
+	// wrk and nginx use standard error, and wrk fails.
+	out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	first, _, _ := strings.Cut(string(out), "\n")
+	if first == "" {
+		return name + " unknown"
+	}
 	return first
 }
