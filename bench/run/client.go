@@ -30,7 +30,7 @@ type client struct {
 	// result gives what read is to read, where that is not standard output. It
 	// is not part of the measurement.
 	result func(ctx context.Context) ([]byte, error)
-	read   func(l load, out []byte) (sample.Sample, error)
+	read   func(out []byte) (sample.Sample, error)
 
 	uncounted bool // what it does are no requests that a server could count
 	anyExit   bool // its exit code says nothing
@@ -86,7 +86,7 @@ func (cl *client) measure(ctx context.Context, c *contest, l load) (s sample.Sam
 			return s, err
 		}
 	}
-	if s, err = cl.read(l, printed); err != nil {
+	if s, err = cl.read(printed); err != nil {
 		return s, fmt.Errorf("%s: %w: %s", args[0], err, lastLine(messages.Bytes(), printed))
 	}
 	if s.Seconds == 0 {
@@ -178,7 +178,7 @@ func sleeperClient() client {
 func seconds(l load) string { return strconv.Itoa(int(l.duration.Seconds())) }
 
 // readSample reads the last line, a sample in JSON.
-func readSample(_ load, out []byte) (s sample.Sample, err error) {
+func readSample(out []byte) (s sample.Sample, err error) {
 	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
 	last := lines[len(lines)-1]
 	if !bytes.HasPrefix(last, []byte("{")) {
@@ -189,7 +189,7 @@ func readSample(_ load, out []byte) (s sample.Sample, err error) {
 
 // readBench reads the report of hotlap bench. In an open loop what was due and
 // not sent is no error, but the load was not achieved.
-func readBench(l load, out []byte) (s sample.Sample, err error) {
+func readBench(out []byte) (s sample.Sample, err error) {
 	var r struct {
 		Version    int
 		Responses  int64
@@ -198,7 +198,6 @@ func readBench(l load, out []byte) (s sample.Sample, err error) {
 		Unanswered int64
 		Rates      struct {
 			PerSecond float64 `json:"responses_per_s"`
-			Achieved  float64 `json:"achieved_over_asked"`
 		}
 		ResponseTime *struct{ P50 float64 }      `json:"response_time_us"`
 		Lag          *struct{ P50, P99 float64 } `json:"schedule_lag_us"`
@@ -216,7 +215,6 @@ func readBench(l load, out []byte) (s sample.Sample, err error) {
 	// Its rate leaves out what came after the end.
 	s.Seconds = float64(r.Responses) / r.Rates.PerSecond
 	s.P50us = r.ResponseTime.P50
-	s.Achieved = r.Rates.Achieved
 	if r.Lag != nil {
 		s.LagP50us, s.LagP99us = r.Lag.P50, r.Lag.P99
 	}

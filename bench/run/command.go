@@ -8,18 +8,14 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"hotlap/bench/sample"
 )
 
-// fetchLimit is how long one run of hotlap fetch may take.
-const fetchLimit = 10 * time.Minute
-
 // commandFlags is the benchmark of the whole command: URLs from a file, JSONL
 // to a file, both processes on the CPUs they find.
 func commandFlags(fs *flag.FlagSet) func(context.Context) (string, error) {
-	c := contest{duration: fetchLimit, clientCPU: anyCPU, serverCPU: anyCPU}
+	c := contest{duration: maxDuration, clientCPU: anyCPU, serverCPU: anyCPU}
 	c.flags(fs, 3)
 	urls := fs.Int("urls", 2_000_000, "distinct URLs")
 	fetchArgs := fs.String("fetch", "-p 16 -c 64 --per-host 64", "further arguments of hotlap fetch")
@@ -66,7 +62,7 @@ func fetchClient(in, out string, urls int, more []string) client {
 		args: func(load) []string {
 			return append([]string{buildDir + "/hotlap", "fetch", "-i", in, "-o", out}, more...)
 		},
-		read: func(load, []byte) (sample.Sample, error) {
+		read: func([]byte) (sample.Sample, error) {
 			return sample.Sample{Requests: int64(urls)}, verifyFile(out, urls)
 		},
 	}

@@ -23,7 +23,7 @@ var (
 	p50Figure       = figure{"p50 ms", func(s *sample.Sample) float64 { return s.P50us / 1e3 }, 3}
 	lagP50Figure    = figure{"lag p50 us", func(s *sample.Sample) float64 { return s.LagP50us }, 1}
 	lagP99Figure    = figure{"lag p99 us", func(s *sample.Sample) float64 { return s.LagP99us }, 1}
-	achievedFigure  = figure{"answered of due", func(s *sample.Sample) float64 { return s.Achieved }, 5}
+	achievedFigure  = figure{"answered of due", (*sample.Sample).Achieved, 5}
 )
 
 func (f figure) format(v float64) string { return strconv.FormatFloat(v, 'f', f.digits, 64) }

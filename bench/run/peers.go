@@ -75,7 +75,7 @@ func gcannonArgs(l load) []string {
 	return args
 }
 
-func readGcannon(_ load, out []byte) (s sample.Sample, err error) {
+func readGcannon(out []byte) (s sample.Sample, err error) {
 	var r struct {
 		Seconds   float64 `json:"elapsed_sec"`
 		Responses int64
@@ -113,7 +113,7 @@ var (
 
 // readH2load reads h2load's summary. It counts what was cut off at the end as
 // neither succeeded nor failed.
-func readH2load(_ load, out []byte) (s sample.Sample, err error) {
+func readH2load(out []byte) (s sample.Sample, err error) {
 	n := numbers{out: out}
 	s.Seconds = n.float(h2loadTime, 1)
 	if n.text(h2loadTime, 2) == "ms" {
@@ -142,7 +142,7 @@ var (
 	abP50    = regexp.MustCompile(`50% +(\d+)`)                // milliseconds
 )
 
-func readAB(_ load, out []byte) (s sample.Sample, err error) {
+func readAB(out []byte) (s sample.Sample, err error) {
 	n := numbers{out: out}
 	s.Seconds, s.Requests, s.Errors = n.float(abTime, 1), n.count(abDone, 1), n.count(abFailed, 1)
 	s.P50us = n.float(abP50, 1) * 1e3
@@ -162,7 +162,7 @@ func bombardierArgs(l load) []string {
 	return append(args, l.url())
 }
 
-func readBombardier(_ load, out []byte) (s sample.Sample, err error) {
+func readBombardier(out []byte) (s sample.Sample, err error) {
 	var r struct {
 		Result struct {
 			Seconds                                float64 `json:"timeTakenSeconds"`
@@ -189,7 +189,7 @@ func ohaArgs(l load) []string {
 }
 
 // readOha reads the summary; that requests were cut off at the end is no error.
-func readOha(_ load, out []byte) (s sample.Sample, err error) {
+func readOha(out []byte) (s sample.Sample, err error) {
 	var r struct {
 		Summary  struct{ Total float64 }
 		Latency  struct{ P50 float64 } `json:"latencyPercentiles"`
@@ -235,7 +235,7 @@ func vegetaReport(ctx context.Context) ([]byte, error) {
 	return command(ctx, "vegeta", "report", "-type", "json", vegetaFile).Output()
 }
 
-func readVegeta(l load, out []byte) (s sample.Sample, err error) {
+func readVegeta(out []byte) (s sample.Sample, err error) {
 	var r struct {
 		Requests  int64
 		Duration  float64          // from the first request to the last, in nanoseconds
@@ -250,9 +250,6 @@ func readVegeta(l load, out []byte) (s sample.Sample, err error) {
 	s.Requests, s.Seconds = r.Statuses["200"], r.Duration/1e9
 	s.Errors = r.Requests - r.Statuses["200"]
 	s.P50us = r.Latencies.P50 / 1e3
-	if l.rate > 0 {
-		s.Achieved = float64(s.Requests) / (float64(l.rate) * l.duration.Seconds())
-	}
 	return s, nil
 }
 
@@ -271,7 +268,7 @@ var (
 	heyOther  = regexp.MustCompile(`\[[13-5]\d\d\]\s+\d+ responses|Error distribution:`)
 )
 
-func readHey(_ load, out []byte) (s sample.Sample, err error) {
+func readHey(out []byte) (s sample.Sample, err error) {
 	if bad := heyOther.Find(out); bad != nil {
 		return s, fmt.Errorf("%s", bad)
 	}
@@ -306,7 +303,7 @@ func k6Script(l load) string {
 func k6Summary(context.Context) ([]byte, error) { return os.ReadFile(k6File) }
 
 // readK6 reads the summary. Of "http_req_failed" those pass that failed.
-func readK6(_ load, out []byte) (s sample.Sample, err error) {
+func readK6(out []byte) (s sample.Sample, err error) {
 	var r struct {
 		Metrics struct {
 			Requests struct {

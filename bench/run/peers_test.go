@@ -13,31 +13,30 @@ import (
 // What clients printed when they were run.
 func TestReadRecorded(t *testing.T) {
 	for _, c := range []struct {
-		file string // after the program; its version is in testdata/versions.txt
-		read func(load, []byte) (sample.Sample, error)
+		file string
+		read func([]byte) (sample.Sample, error)
 		want sample.Sample
 	}{
 		{"wrk.txt", readSample, sample.Sample{Client: "wrk", Requests: 709624, Seconds: 1.002843, P50us: 337}},
 		{"h2load.txt", readH2load, sample.Sample{Requests: 1359848, Seconds: 2}},
 		{"ab.txt", readAB, sample.Sample{Requests: 28313, Seconds: 1.001}},
 		{"bombardier.json", readBombardier, sample.Sample{Requests: 13076, Seconds: 1.003430474, P50us: 4678}},
-		{"vegeta.json", readVegeta, sample.Sample{Requests: 13455, Errors: 5, Seconds: 1.001591863, P50us: 2293.256, Achieved: 0.67275}},
+		{"vegeta.json", readVegeta, sample.Sample{Requests: 13455, Errors: 5, Seconds: 1.001591863, P50us: 2293.256}},
 		{"hey.txt", readHey, sample.Sample{Requests: 4514, Seconds: 1.0053, P50us: 8000}},
-		{"k6.json", readK6, sample.Sample{Requests: 1475, Seconds: 1.0648790749717714, P50us: 22233.576}},
+		{"k6.json", readK6, sample.Sample{Requests: 1475, Seconds: 1.064879003, P50us: 22233.576}},
 		{"openssl.txt", readSTime, sample.Sample{Requests: 332, Seconds: 2}},
 	} {
 		out, err := os.ReadFile("testdata/" + c.file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := load{connections: 64, depth: 1, duration: time.Second, rate: 20000}
-		switch got, err := c.read(l, out); {
+		switch got, err := c.read(out); {
 		case err != nil:
 			t.Errorf("%s: %v", c.file, err)
 		case got != c.want:
 			t.Errorf("%s: got %+v, want %+v", c.file, got, c.want)
 		}
-		if _, err := c.read(l, []byte("Segmentation fault\n")); err == nil {
+		if _, err := c.read([]byte("Segmentation fault\n")); err == nil {
 			t.Errorf("%s: what is no report was read", c.file)
 		}
 	}
@@ -47,7 +46,7 @@ func TestReadRecorded(t *testing.T) {
 func TestReadDocumented(t *testing.T) {
 	for _, c := range []struct {
 		name, out string
-		read      func(load, []byte) (sample.Sample, error)
+		read      func([]byte) (sample.Sample, error)
 		want      sample.Sample
 	}{
 		{"gcannon", `{"elapsed_sec":2.001,"requests":12,"responses":10,"latency_us":{"avg":9,"p50":7,"p99":20},
@@ -57,7 +56,7 @@ func TestReadDocumented(t *testing.T) {
 			"statusCodeDistribution":{"200":7,"503":2},"errorDistribution":{"aborted due to deadline":64,"connection closed":1}}`,
 			readOha, sample.Sample{Requests: 7, Errors: 3, Seconds: 1.5, P50us: 250_000}},
 	} {
-		got, err := c.read(load{}, []byte(c.out))
+		got, err := c.read([]byte(c.out))
 		if err != nil || got != c.want {
 			t.Errorf("%s: got %+v, %v, want %+v", c.name, got, err, c.want)
 		}
@@ -66,7 +65,7 @@ func TestReadDocumented(t *testing.T) {
 
 func TestFailuresOfPeersAreErrors(t *testing.T) {
 	for name, c := range map[string]struct {
-		read func(load, []byte) (sample.Sample, error)
+		read func([]byte) (sample.Sample, error)
 		out  string
 	}{
 		"h2load":     {readH2load, "finished in 2.00s,\n 8 succeeded, 1 failed, 1 errored, 0 timeout"},
@@ -75,7 +74,7 @@ func TestFailuresOfPeersAreErrors(t *testing.T) {
 		"hey":        {readHey, "Total: 1.0 secs\n 50%% in 0.1 secs\n[200] 5 responses\n[502] 1 responses\n"},
 		"bombardier": {readBombardier, `{"result":{"timeTakenSeconds":1,"req2xx":5,"req5xx":1,"others":1}}`},
 	} {
-		s, err := c.read(load{}, []byte(c.out))
+		s, err := c.read([]byte(c.out))
 		if err == nil {
 			err = s.Check()
 		}
@@ -121,5 +120,36 @@ func TestPeersAreTold(t *testing.T) {
 	}
 	if slices.Contains(named(peers(), "ab")[0].args(closing), "-k") {
 		t.Error("ab keeps connections it is to close")
+	}
+}
+
+func TestReadBench(t *testing.T) {
+	report := func(version, responses, rest string) []byte {
+		return []byte(`{"version":` + version + `,"responses":` + responses + `,"rates":{"responses_per_s":500},
+			"response_time_us":{"p50":8,"p99":9,"p99_9":10}` + rest + `}`)
+	}
+	for _, c := range []struct {
+		name string
+		out  []byte
+		want sample.Sample
+	}{
+		{"closed", report("1", "1000", ""), sample.Sample{Requests: 1000, Seconds: 2, P50us: 8}},
+		{"open", report("1", "1000", `,"unsent":5,"schedule_lag_us":{"p50":1,"p99":3}`),
+			sample.Sample{Requests: 1000, Seconds: 2, P50us: 8, LagP50us: 1, LagP99us: 3}},
+		{"failures", report("1", "1000", `,"non_2xx":1,"unanswered":2,"errors":{"timeout":3,"connect":4}`),
+			sample.Sample{Requests: 1000, Errors: 10, Seconds: 2, P50us: 8}},
+	} {
+		if got, err := readBench(c.out); err != nil || got != c.want {
+			t.Errorf("%s: got %+v, %v, want %+v", c.name, got, err, c.want)
+		}
+	}
+	for name, out := range map[string][]byte{
+		"of another version": report("2", "1000", ""),
+		"without responses":  []byte(`{"version":1,"responses":0,"response_time_us":null}`),
+		"no JSON":            []byte("requests 5\n"),
+	} {
+		if _, err := readBench(out); err == nil {
+			t.Errorf("a report %s was taken", name)
+		}
 	}
 }

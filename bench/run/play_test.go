@@ -162,7 +162,7 @@ func TestSleeper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := readSample(load{}, out)
+	s, err := readSample(out)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -99,7 +99,7 @@ func sTime(how string) client {
 var sTimeDone = regexp.MustCompile(`(\d+) connections in (\d+) real seconds`)
 
 // readSTime takes connections for requests, and real time.
-func readSTime(_ load, out []byte) (s sample.Sample, err error) {
+func readSTime(out []byte) (s sample.Sample, err error) {
 	n := numbers{out: out}
 	s.Requests, s.Seconds = n.count(sTimeDone, 1), n.float(sTimeDone, 2)
 	return s, n.err

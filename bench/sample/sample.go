@@ -26,12 +26,10 @@ type Sample struct {
 	// Percentiles of how late a paced client was.
 	LagP50us float64 `json:"lag_p50_us,omitempty"`
 	LagP99us float64 `json:"lag_p99_us,omitempty"`
-	// Achieved is the answered requests over those that were due, where the
-	// client tells.
-	Achieved float64 `json:"achieved,omitempty"`
 
 	// What the harness saw.
 	PeakBytes     int64   `json:"peak_bytes,omitempty"` // of the client's memory
+	Due           float64 `json:"-"`                    // requests that were to be sent; 0 in a closed loop
 	Served        int64   `json:"-"`                    // requests that reached the server
 	ServerSeconds float64 `json:"-"`                    // CPU time of the server
 }
@@ -45,6 +43,15 @@ func (s *Sample) CPUus() float64 {
 // ServerCPUus is the CPU time of the server per request, in microseconds.
 func (s *Sample) ServerCPUus() float64 {
 	return s.ServerSeconds / float64(max(s.Served, s.Requests)) * 1e6
+}
+
+// Achieved is the answered requests over those that were due; 0 in a closed
+// loop.
+func (s *Sample) Achieved() float64 {
+	if s.Due == 0 {
+		return 0
+	}
+	return float64(s.Requests) / s.Due
 }
 
 // PeakMB is the most memory that the client held, in megabytes.
