@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"debug/buildinfo"
 	"fmt"
@@ -23,7 +24,7 @@ func environment(ctx context.Context) string {
 // others are the programs of others that are here, with what they say of
 // themselves; where they were installed from a Go module, with its version.
 func others(ctx context.Context) []string {
-	found := []string{line(ctx, "nginx", "-v")}
+	found := []string{says(ctx, "nginx", "-v")}
 	for _, p := range peers() {
 		path, err := exec.LookPath(p.program)
 		if err != nil {
@@ -33,7 +34,7 @@ func others(ctx context.Context) []string {
 		if info, err := buildinfo.ReadFile(path); err == nil {
 			said += " " + info.Main.Version
 		} else if p.version != "" {
-			said = line(ctx, p.program, p.version)
+			said = says(ctx, p.program, p.version)
 		}
 		found = append(found, said)
 	}
@@ -70,13 +71,20 @@ func cpuModel() string {
 	return "unknown CPU"
 }
 
-// line is the first line a command prints about its version.
+// line is the first line a command prints, or "unknown".
 func line(ctx context.Context, name string, args ...string) string {
-	// wrk and nginx use standard error, and wrk fails.
-	out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	first, _, _ := strings.Cut(string(out), "\n")
-	if first == "" {
-		return name + " unknown"
+	out, err := exec.CommandContext(ctx, name, args...).Output()
+	if err != nil {
+		return "unknown"
 	}
+	first, _, _ := strings.Cut(string(out), "\n")
 	return first
+}
+
+// says is the first line a program prints about its version, wherever to: some
+// use standard error, and wrk says that it failed.
+func says(ctx context.Context, name, version string) string {
+	out, _ := exec.CommandContext(ctx, name, version).CombinedOutput()
+	first, _, _ := strings.Cut(string(out), "\n")
+	return cmp.Or(first, name)
 }

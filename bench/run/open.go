@@ -65,7 +65,10 @@ func rateScene(name string, rate, depth int) scene {
 		load:    load{path: "/", connections: connections, depth: depth, rate: rate},
 		clients: append([]client{benchClient()}, named(peers(), "wrk2", "vegeta")...),
 		figures: []figure{achievedFigure, rateFigure, lagP50Figure, lagP99Figure, cpuFigure},
-		limits:  []limit{{figure: achievedFigure, low: 0.999, high: 1.001}},
+		limits: []limit{
+			{figure: achievedFigure, low: 0.999, high: 1.001},
+			{figure: rateFigure, low: float64(rate) * 0.999, high: float64(rate) * 1.001},
+		},
 	}
 }
 
