@@ -139,9 +139,10 @@ func (c *contest) play(ctx context.Context, scenes []scene) ([]outcome, error) {
 // choose applies -only. The base of a scene always stays, and so does hotlap.
 func (c *contest) choose(scenes []scene) ([]scene, error) {
 	names, clients, _ := strings.Cut(c.only, "/")
+	scenes = slices.Clone(scenes)
 	if names != "" {
 		list := strings.Split(names, "|")
-		scenes = slices.DeleteFunc(slices.Clone(scenes), func(s scene) bool { return !slices.Contains(list, s.name) })
+		scenes = slices.DeleteFunc(scenes, func(s scene) bool { return !slices.Contains(list, s.name) })
 	}
 	if len(scenes) == 0 {
 		return nil, fmt.Errorf("-only %s: no scene has such a name", c.only)
