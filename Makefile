@@ -4,7 +4,7 @@ PREFIX  ?= /usr/local
 VERSION  = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BIN      = hotlap
 
-.PHONY: all demo test check lint bench profile soak fuzz install clean build
+.PHONY: all demo test check lint bench compare peers profile soak fuzz install clean build
 
 all: build
 
@@ -30,6 +30,14 @@ lint:
 
 bench:
 	$(GO) run ./bench/run
+
+# hotlap bench beside every load generator on this machine: about half an hour.
+compare:
+	$(GO) run ./bench/run compare
+
+# Installs those that are Go modules, into bench/build/bin.
+peers:
+	$(GO) run ./bench/run peers
 
 profile:
 	bench/profile.sh
