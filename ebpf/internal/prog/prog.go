@@ -1,0 +1,159 @@
+// Package prog runs the BPF programs of the observer.
+//
+//  1. Load asks the kernel's type information which tracepoints it has and how
+//     many arguments they take (variant.go), loads the programs for it and attaches them.
+//  2. The programs count, from then on, what happens to TCP sockets in scope (bpf/).
+//  3. Read copies the maps. They only ever count up; differences are the caller's.
+//  4. Close detaches. So does the kernel when the process ends, however it
+//     ends: nothing is pinned.
+//
+// All but one are BTF raw tracepoints: they need CAP_BPF and CAP_PERFMON.
+// The one, port_search, is a sockops program and needs CAP_NET_ADMIN.
+package prog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// MaxPorts is how many ports a scope may have.
+const MaxPorts = 16
+
+// Config is the scope of the programs: the sockets that meet every condition.
+type Config struct {
+	Netns   uint32   // inode of the network namespace, 0: every
+	TGID    uint32   // of the process that connects or listens, 0: every
+	Ports   []uint16 // local or remote, none: every
+	Deep    bool     // exact peaks of accept queues, and the search for local ports
+	Without []string // programs to leave out, by name: for tests of what they are there for
+}
+
+// Programs are loaded and attached.
+type Programs struct {
+	// Missing are the programs that do not run, by name, and why.
+	Missing map[string]string
+
+	maps     observeMaps
+	vars     observeVariables
+	all      *ebpf.Collection
+	links    []link.Link
+	examples *ringbuf.Reader
+	reasons  map[uint32]string
+	resets   map[uint32]string
+}
+
+// deep are the programs of deep mode: they cost something on every connection.
+var deep = []string{observeProgDataReady, observeProgPortSearch}
+
+// Load loads and attaches the programs. It fails if the kernel refuses any that
+// its type information promised; what it lacks is said in Missing.
+func Load(c Config) (*Programs, error) {
+	if len(c.Ports) > MaxPorts {
+		return nil, fmt.Errorf("%d ports: an observer watches at most %d", len(c.Ports), MaxPorts)
+	}
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return nil, fmt.Errorf("the kernel's type information, /sys/kernel/btf/vmlinux (a kernel with CONFIG_DEBUG_INFO_BTF): %w", err)
+	}
+	spec, missing, err := specFor(kernel, c)
+	if err != nil {
+		return nil, err
+	}
+	p := &Programs{Missing: missing, reasons: enumNames(kernel, "skb_drop_reason", "SKB_DROP_REASON_"), resets: enumNames(kernel, "sk_rst_reason", "SK_RST_REASON_")}
+	if p.all, err = ebpf.NewCollection(spec); err != nil {
+		return nil, explain(err)
+	}
+	if err := p.start(); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// explain says what is missing where the kernel says only EPERM.
+func explain(err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("loading BPF programs needs CAP_BPF and CAP_PERFMON (or root): %w", err)
+	}
+	return fmt.Errorf("loading BPF programs: %w", err)
+}
+
+// start attaches what was loaded.
+func (p *Programs) start() error {
+	if err := p.all.Assign(&p.maps); err != nil {
+		return fmt.Errorf("internal error: %w", err)
+	}
+	if err := p.all.Assign(&p.vars); err != nil {
+		return fmt.Errorf("internal error: %w", err)
+	}
+	// Connections of destinations that the full map has no row for go here.
+	if err := p.maps.Traffic.Put(observeSubject{}, make([]observeTraffic, ebpf.MustPossibleCPU())); err != nil {
+		return fmt.Errorf("map traffic: %w", err)
+	}
+	var err error
+	if p.examples, err = ringbuf.NewReader(p.maps.Examples); err != nil {
+		return fmt.Errorf("ring buffer: %w", err)
+	}
+	for name, program := range p.all.Programs {
+		l, err := attach(program)
+		if name == observeProgPortSearch && err != nil {
+			p.Missing[name] = err.Error()
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("attaching %s: %w", name, explain(err))
+		}
+		p.links = append(p.links, l)
+	}
+	return nil
+}
+
+func attach(program *ebpf.Program) (link.Link, error) {
+	if program.Type() != ebpf.SockOps {
+		return link.AttachTracing(link.TracingOptions{Program: program})
+	}
+	root, err := cgroup2()
+	if err != nil {
+		return nil, err
+	}
+	return link.AttachCgroup(link.CgroupOptions{Path: root, Attach: ebpf.AttachCGroupSockOps, Program: program})
+}
+
+// cgroup2 finds where the unified hierarchy is mounted: not everywhere is it
+// /sys/fs/cgroup.
+func cgroup2() (string, error) {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
+			return f[1], nil
+		}
+	}
+	return "", errors.New("no cgroup2 file system is mounted")
+}
+
+// Serve tells the programs that somebody in scope listens on a port. Listeners that
+// begin to listen later they see themselves.
+func (p *Programs) Serve(netns uint32, port uint16) error {
+	return p.maps.Served.Put(observeServed{Netns: netns, Port: uint32(port)}, uint32(1))
+}
+
+// Close detaches and unloads the programs.
+func (p *Programs) Close() {
+	for _, l := range p.links {
+		l.Close()
+	}
+	if p.examples != nil {
+		p.examples.Close()
+	}
+	p.all.Close()
+}
