@@ -14,13 +14,16 @@ package prog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 )
 
 // MaxPorts is how many ports a scope may have.
@@ -156,4 +159,43 @@ func (p *Programs) Close() {
 		p.examples.Close()
 	}
 	p.all.Close()
+}
+
+// The programs, by name.
+const (
+	DataReady        = observeProgDataReady
+	DestroySock      = observeProgDestroySock
+	KfreeSkb         = observeProgKfreeSkb
+	PortSearch       = observeProgPortSearch
+	ReceiveReset     = observeProgReceiveReset
+	RetransmitSkb    = observeProgRetransmitSkb
+	RetransmitSynack = observeProgRetransmitSynack
+	SendReset        = observeProgSendReset
+	SetState         = observeProgSetState
+)
+
+// HasReasons says whether the kernel tells why it drops a segment (since 5.17).
+func (p *Programs) HasReasons() bool { return len(p.reasons) > 0 }
+
+// EnableStats makes the kernel measure the run time of all BPF programs until
+// it is closed.
+func EnableStats() (io.Closer, error) {
+	c, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		return nil, fmt.Errorf("BPF run-time statistics need CAP_SYS_ADMIN: %w", err)
+	}
+	return c, nil
+}
+
+// RunTime returns how often the programs ran, and for how long, since EnableStats.
+func (p *Programs) RunTime() (runs uint64, spent time.Duration, err error) {
+	for name, program := range p.all.Programs {
+		s, err := program.Stats()
+		if err != nil {
+			return 0, 0, fmt.Errorf("statistics of BPF program %s: %w", name, err)
+		}
+		runs += s.RunCount
+		spent += s.Runtime
+	}
+	return runs, spent, nil
 }
