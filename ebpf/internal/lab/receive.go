@@ -1,0 +1,249 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// inFlight is the congestion window that filling a socket's backlog needs: many
+	// small segments, each with a packet's overhead, so that its memory is full long
+	// before the window is.
+	inFlight     = 160
+	segmentBytes = 1000
+	// attempts is how often an experiment is done over when the sender sent
+	// something twice meanwhile, as it does on a machine that stood still.
+	attempts = 5
+)
+
+var errDisturbed = errors.New("the sender retransmitted meanwhile")
+
+// undisturbed repeats an experiment until the sender retransmitted nothing.
+func undisturbed(ns *Namespace, fault string, do func(p *Provoked) error) (*Provoked, error) {
+	for range attempts {
+		p := &Provoked{}
+		err := do(p)
+		if err == nil {
+			return p, nil
+		}
+		err = errors.Join(err, p.Close())
+		if !errors.Is(err, errDisturbed) {
+			return nil, fmt.Errorf("lab: %s: %w", fault, err)
+		}
+	}
+	return nil, fmt.Errorf("lab: %s: %w in each of %d attempts", fault, errDisturbed, attempts)
+}
+
+// warm makes a connection whose congestion window is at least inFlight.
+func (p *Provoked) warm(ns *Namespace, on netip.Addr) (client, server *Socket, err error) {
+	// With it small writes may be put together into one segment.
+	if err := p.set(ns, "net.ipv4.tcp_autocorking", "0"); err != nil {
+		return nil, nil, err
+	}
+	l, err := p.listen(ns, on, 1)
+	if err != nil {
+		return nil, nil, err
+	}
+	if client, server, err = p.pair(ns, l, p.At); err != nil {
+		return nil, nil, err
+	}
+	if p.Cookie, err = server.Cookie(); err != nil {
+		return nil, nil, err
+	}
+	// A pacing algorithm would hold segments back.
+	if err := unix.SetsockoptString(client.fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno"); err != nil {
+		return nil, nil, fmt.Errorf("TCP_CONGESTION reno: %w", err)
+	}
+	buf := make([]byte, 1<<16)
+	for range 100 {
+		info, err := client.Info()
+		if err != nil {
+			return nil, nil, err
+		}
+		if info.Snd_cwnd >= inFlight {
+			return client, server, nil
+		}
+		if err := client.segments(int(info.Snd_cwnd), 1); err != nil {
+			return nil, nil, err
+		}
+		for n := int(info.Snd_cwnd); n > 0; {
+			m, err := server.Read(buf)
+			if err != nil {
+				return nil, nil, err
+			}
+			n -= m
+		}
+		if err := client.acknowledged(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return nil, nil, fmt.Errorf("the congestion window did not grow to %d segments", inFlight)
+}
+
+// segments sends n segments of size bytes.
+func (s *Socket) segments(n, size int) error {
+	b := make([]byte, size)
+	for range n {
+		if _, err := s.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deliver sends n segments and waits until each has reached TCP on the other
+// side. The gate keeps whatever follows (retransmits) from it.
+func deliver(client *Socket, gate *Gate, n, size int) error {
+	before, err := client.Info()
+	if err != nil {
+		return err
+	}
+	passed, _, err := gate.Counts()
+	if err != nil {
+		return err
+	}
+	if err := gate.Set(int64(n), Forever); err != nil {
+		return err
+	}
+	if err := client.segments(n, size); err != nil {
+		return err
+	}
+	if _, err := gate.awaitPassed(int(passed) + n); err != nil {
+		return err
+	}
+	after, err := client.Info()
+	if err == nil && after.Total_retrans != before.Total_retrans {
+		return errDisturbed
+	}
+	return err
+}
+
+// drain reads what is there, and does not wait for more.
+func (s *Socket) drain() (n int, err error) {
+	buf := make([]byte, 1<<16)
+	for {
+		m, err := unix.Read(s.fd, buf)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN || m == 0 && err == nil:
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+		n += max(m, 0)
+	}
+}
+
+// ReceiveBufferDrops makes the receive buffers of n connections too small, while
+// nobody reads, and fills each until a segment is dropped. Events are the segments
+// that arrived and cannot be read: one for each connection, because the kernel then
+// closes the window (since 6.6), and what comes after that is dropped for another
+// reason (BeyondWindow).
+func (ns *Namespace) ReceiveBufferDrops(on netip.Addr, n int) (result *Provoked, err error) {
+	p := &Provoked{}
+	defer p.end("receive buffer full", &result, &err)
+	l, err := p.listen(ns, on, n)
+	if err != nil {
+		return nil, err
+	}
+	p.Cookie = 0 // it happens at the connections
+	for range n {
+		if err := p.fillReceiveBuffer(ns, l); err != nil {
+			return nil, err
+		}
+		p.Events++
+		p.Connections++
+	}
+	return p, nil
+}
+
+// fillReceiveBuffer sends one segment after the other until one is not kept.
+func (p *Provoked) fillReceiveBuffer(ns *Namespace, l *Socket) error {
+	client, server, err := p.pair(ns, l, p.At)
+	if err != nil {
+		return err
+	}
+	gate, err := p.gate(ns, Match{FromPort: client.Local().Port(), Payload: true}, 0, Forever)
+	if err != nil {
+		return err
+	}
+	// The kernel makes it the least size that it allows.
+	if err := server.setInt(unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
+		return err
+	}
+	const most = 60 // KiB: what the window that was offered first takes
+	for kept := 1; kept <= most; kept++ {
+		before, err := server.Info()
+		if err != nil {
+			return err
+		}
+		if err := deliver(client, gate, 1, segmentBytes); err != nil {
+			return err
+		}
+		// A segment counts as come in once TCP holds the socket's lock for it, and
+		// TCP_INFO takes that lock: what it counts has been dealt with.
+		if err := await(func() (bool, error) {
+			after, err := server.Info()
+			return err == nil && after.Segs_in > before.Segs_in, err
+		}); err != nil {
+			return err
+		}
+		readable, err := unix.IoctlGetInt(server.fd, unix.TIOCINQ)
+		if err != nil {
+			return err
+		}
+		if readable < kept*segmentBytes {
+			return nil
+		}
+		if err := client.acknowledged(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("a buffer of the least size kept %d segments", most)
+}
+
+// BacklogDrops sends to a receiver that is stuck in recv(2), holding its socket's
+// lock, more segments than the socket's backlog takes. Events are the segments
+// that did not get into it: the application can read the others.
+func (ns *Namespace) BacklogDrops(on netip.Addr) (*Provoked, error) {
+	return undisturbed(ns, "socket backlog drops", func(p *Provoked) error {
+		client, server, err := p.warm(ns, on)
+		if err != nil {
+			return err
+		}
+		// The backlog's limit: twice the receive buffer, half the send buffer and
+		// 64 KiB, in packets' memory and not in payload.
+		err = errors.Join(
+			server.setInt(unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<10),
+			server.setInt(unix.SOL_SOCKET, unix.SO_SNDBUF, 1))
+		if err != nil {
+			return err
+		}
+		gate, err := p.gate(ns, Match{ToPort: p.At.Port(), Payload: true}, Forever, 0)
+		if err != nil {
+			return err
+		}
+		if err := deliver(client, gate, 1, 1); err != nil {
+			return err
+		}
+		if err := server.poll(unix.POLLIN); err != nil {
+			return err
+		}
+		stuck, err := stick(server)
+		if err != nil {
+			return err
+		}
+		const n = inFlight - 10
+		err = deliver(client, gate, n, 1)
+		// Once recv(2) has returned the backlog has been worked off.
+		if err = errors.Join(err, stuck.release()); err != nil {
+			return err
+		}
+		kept, err := server.drain()
+		p.Events, p.Connections = uint64(n-kept), 1
+		return err
+	})
+}
