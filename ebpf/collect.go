@@ -93,7 +93,7 @@ func (c *collection) queues() {
 var kinds = [prog.Kinds]Counter{
 	prog.Drop: Drops, prog.ConnectFailed: ConnectFailures, prog.PortsExhausted: PortsExhausted, prog.PortTaken: PortsTaken,
 	prog.RetransData: Retransmits, prog.RetransDataSockets: RetransmitSockets,
-	prog.RetransSYN: SYNRetransmits, prog.RetransSYNSockets: SYNRetransmitSockets,
+	prog.RetransSYN: SYNRetransmits, prog.Unanswered: ConnectsUnanswered,
 	prog.RetransSYNACK: SYNACKRetransmits, prog.RetransSYNACKSockets: SYNACKRetransmitSockets,
 	prog.RSTOut: RSTsOut, prog.RSTIn: RSTsIn,
 }
@@ -186,7 +186,7 @@ func (c *collection) traffic(who prog.Subject, t prog.Traffic) {
 	d.ConnectLatency = t.Latency
 	d.PortSearchMax = t.SearchMax
 	if !c.w.missing(prog.DestroySock) {
-		d.TCP = &Evidence{MinRTT: t.MinRTT, Busy: t.Busy, ReceiveLimited: t.Receive, SendLimited: t.Send}
+		d.TCP = &Evidence{Closed: t.Closed, MinRTT: t.MinRTT, Busy: t.Busy, ReceiveLimited: t.Receive, SendLimited: t.Send}
 	}
 }
 
@@ -196,6 +196,7 @@ func (c *collection) tcp() {
 		d := c.destination(place{c.w.netns, addr})
 		e := *open
 		if d.TCP != nil { // of those that are closed
+			e.Closed = d.TCP.Closed
 			e.MinRTT = shorter(e.MinRTT, d.TCP.MinRTT)
 			e.Busy += d.TCP.Busy
 			e.ReceiveLimited += d.TCP.ReceiveLimited
@@ -206,7 +207,7 @@ func (c *collection) tcp() {
 }
 
 // affected says how many connections the overflows of accept queues touched:
-// those whose SYN or SYN-ACK had to be sent again. That is known only where
+// those whose SYN was not answered, or whose SYN-ACK had to be sent again. That is known only where
 // the clients are in scope, and not for each of several sockets with one address.
 func (c *collection) affected() {
 	shared := map[place]int{}
@@ -239,7 +240,7 @@ func (c *collection) affected() {
 func (c *collection) resent(l *Listener) (n uint64, known bool) {
 	n = l.Counts[SYNACKRetransmitSockets]
 	for at, d := range c.destinations {
-		lost, counted := d.Counts.Get(SYNRetransmitSockets)
+		lost, counted := d.Counts.Get(ConnectsUnanswered)
 		if counted && at.netns == l.Netns && at.addr.Port() == l.Addr.Port() && (l.Addr.Addr().IsUnspecified() || at.addr == l.Addr) {
 			n += lost
 			known = known || d.Counts[Connects] > 0

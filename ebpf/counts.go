@@ -26,15 +26,15 @@ const (
 	RSTsIn             Counter = "rsts_in"
 
 	// Of clients.
-	Connects             Counter = "connects"             // begun
-	ConnectsEstablished  Counter = "connects_established" // in ConnectLatency
-	ConnectFailures      Counter = "connect_failures"     // after a SYN was sent, by errno
-	PortsExhausted       Counter = "ports_exhausted"      // connects that found no free local port
-	PortsTaken           Counter = "ports_taken"          // connects from a bound port whose tuple was in use
-	SYNRetransmits       Counter = "syn_retransmits"
-	SYNRetransmitSockets Counter = "syn_retransmit_sockets" // client sockets with at least one
-	PortSearches         Counter = "port_searches"          // for a free local port; deep mode
-	PortSearchNs         Counter = "port_search_ns"         // spent in them, nanoseconds
+	Connects            Counter = "connects"             // begun
+	ConnectsEstablished Counter = "connects_established" // in ConnectLatency
+	ConnectFailures     Counter = "connect_failures"     // after a SYN was sent, by errno
+	PortsExhausted      Counter = "ports_exhausted"      // connects that found no free local port
+	PortsTaken          Counter = "ports_taken"          // connects from a bound port whose tuple was in use
+	SYNRetransmits      Counter = "syn_retransmits"
+	ConnectsUnanswered  Counter = "connects_unanswered" // whose first SYN got no answer: it was sent again, or the connect given up
+	PortSearches        Counter = "port_searches"       // for a free local port; deep mode
+	PortSearchNs        Counter = "port_search_ns"      // spent in them, nanoseconds
 )
 
 // Counts are counters by name. A counter that is absent is not known: the tier,

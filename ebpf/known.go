@@ -26,7 +26,7 @@ var counts = map[Counter][]string{
 	Retransmits:             {prog.RetransmitSkb},
 	RetransmitSockets:       {prog.RetransmitSkb, prog.SetState},
 	SYNRetransmits:          {prog.RetransmitSkb},
-	SYNRetransmitSockets:    {prog.RetransmitSkb, prog.SetState},
+	ConnectsUnanswered:      {prog.RetransmitSkb, prog.SetState},
 	SYNACKRetransmits:       {prog.RetransmitSynack},
 	SYNACKRetransmitSockets: {prog.RetransmitSynack},
 	RSTsOut:                 {prog.SendReset},
@@ -66,7 +66,7 @@ var (
 	ofServers      = []Counter{Drops, BacklogDrops, ReceiveBufferDrops, Retransmits, RSTsOut, RSTsIn}
 	ofDestinations = []Counter{
 		Connects, ConnectsEstablished, ConnectFailures, PortsExhausted, PortsTaken, PortSearches, PortSearchNs,
-		SYNRetransmits, SYNRetransmitSockets, Retransmits, RetransmitSockets, Drops, BacklogDrops, ReceiveBufferDrops, RSTsOut, RSTsIn,
+		SYNRetransmits, ConnectsUnanswered, Retransmits, RetransmitSockets, Drops, BacklogDrops, ReceiveBufferDrops, RSTsOut, RSTsIn,
 	}
 )
 

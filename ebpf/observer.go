@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hotlap/ebpf/internal/prog"
 )
 
@@ -131,6 +133,18 @@ const pollEvery = 50 * time.Millisecond
 // ends with the goroutine.
 func (o *Observer) run(options Options, opened chan<- error) {
 	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The first thread of a process does not end with its goroutine. While it
+		// is locked here the next goroutine is on another one.
+		defer runtime.UnlockOSThread()
+		next := make(chan struct{})
+		go func() {
+			defer close(next)
+			o.run(options, opened)
+		}()
+		<-next
+		return
+	}
 	defer close(o.ended)
 	w, err := open(options)
 	opened <- err

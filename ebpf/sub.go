@@ -67,6 +67,7 @@ func (e *Evidence) minus(before *Evidence) *Evidence {
 		return e
 	}
 	d := *e
+	d.Closed -= min(d.Closed, before.Closed)
 	d.Busy -= min(d.Busy, before.Busy)
 	d.ReceiveLimited -= min(d.ReceiveLimited, before.ReceiveLimited)
 	d.SendLimited -= min(d.SendLimited, before.SendLimited)

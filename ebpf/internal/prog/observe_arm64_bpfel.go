@@ -14,13 +14,13 @@ import (
 )
 
 type observeConn struct {
-	_         structs.HostLayout
-	Who       observeSubject
-	StartNs   uint64
-	Tgid      uint32
-	LocalPort uint16
-	SynLost   uint8
-	DataLost  uint8
+	_          structs.HostLayout
+	Who        observeSubject
+	StartNs    uint64
+	Tgid       uint32
+	LocalPort  uint16
+	Unanswered uint8
+	DataLost   uint8
 }
 
 type observeExample struct {
@@ -49,7 +49,7 @@ const (
 	observeKindKIND_RETRANS_DATA           observeKind = 4
 	observeKindKIND_RETRANS_DATA_SOCKETS   observeKind = 5
 	observeKindKIND_RETRANS_SYN            observeKind = 6
-	observeKindKIND_RETRANS_SYN_SOCKETS    observeKind = 7
+	observeKindKIND_UNANSWERED             observeKind = 7
 	observeKindKIND_RETRANS_SYNACK         observeKind = 8
 	observeKindKIND_RETRANS_SYNACK_SOCKETS observeKind = 9
 	observeKindKIND_RST_OUT                observeKind = 10

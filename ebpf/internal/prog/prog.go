@@ -61,6 +61,9 @@ func Load(c Config) (*Programs, error) {
 	if len(c.Ports) > MaxPorts {
 		return nil, fmt.Errorf("%d ports: an observer watches at most %d", len(c.Ports), MaxPorts)
 	}
+	if err := checkCapabilities(); err != nil {
+		return nil, err
+	}
 	kernel, err := btf.LoadKernelSpec()
 	if err != nil {
 		return nil, fmt.Errorf("the kernel's type information, /sys/kernel/btf/vmlinux (a kernel with CONFIG_DEBUG_INFO_BTF): %w", err)
@@ -70,7 +73,13 @@ func Load(c Config) (*Programs, error) {
 		return nil, err
 	}
 	p := &Programs{Missing: missing, reasons: enumNames(kernel, "skb_drop_reason", "SKB_DROP_REASON_"), resets: enumNames(kernel, "sk_rst_reason", "SK_RST_REASON_")}
-	if p.all, err = ebpf.NewCollection(spec); err != nil {
+	p.all, err = ebpf.NewCollection(spec)
+	if errors.Is(err, os.ErrPermission) && spec.Programs[observeProgPortSearch] != nil {
+		missing[observeProgPortSearch] = "sockops programs need CAP_NET_ADMIN"
+		delete(spec.Programs, observeProgPortSearch)
+		p.all, err = ebpf.NewCollection(spec)
+	}
+	if err != nil {
 		return nil, explain(err)
 	}
 	if err := p.start(); err != nil {
@@ -80,10 +89,24 @@ func Load(c Config) (*Programs, error) {
 	return p, nil
 }
 
-// explain says what is missing where the kernel says only EPERM.
+// checkCapabilities says which are missing: the kernel would only say EPERM.
+func checkCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	has := func(c uint) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }
+	if has(unix.CAP_SYS_ADMIN) || has(unix.CAP_BPF) && has(unix.CAP_PERFMON) {
+		return nil
+	}
+	return errors.New("loading BPF programs needs CAP_BPF and CAP_PERFMON (or root)")
+}
+
+// explain says what may be missing where the kernel says only EPERM.
 func explain(err error) error {
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("loading BPF programs needs CAP_BPF and CAP_PERFMON (or root): %w", err)
+		return fmt.Errorf("loading BPF programs is not permitted, though the process has CAP_BPF and CAP_PERFMON; in a container they have to be those of the machine, and no seccomp filter may forbid bpf(2): %w", err)
 	}
 	return fmt.Errorf("loading BPF programs: %w", err)
 }

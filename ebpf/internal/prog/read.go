@@ -37,7 +37,7 @@ const (
 	RetransData          = observeKindKIND_RETRANS_DATA
 	RetransDataSockets   = observeKindKIND_RETRANS_DATA_SOCKETS
 	RetransSYN           = observeKindKIND_RETRANS_SYN
-	RetransSYNSockets    = observeKindKIND_RETRANS_SYN_SOCKETS
+	Unanswered           = observeKindKIND_UNANSWERED
 	RetransSYNACK        = observeKindKIND_RETRANS_SYNACK
 	RetransSYNACKSockets = observeKindKIND_RETRANS_SYNACK_SOCKETS
 	RSTOut               = observeKindKIND_RST_OUT

@@ -44,6 +44,7 @@ enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT = 2, TCP_TIME_WAIT = 6, TCP_CLOSE = 7, 
 enum { SOCK_BINDPORT_LOCK = 8 };
 enum { AF_INET = 2, AF_INET6 = 10 };
 enum { IPPROTO_TCP = 6 };
+enum { ETIMEDOUT = 110 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -135,6 +136,9 @@ struct ipv6hdr {
 	__u8 nexthdr, hop_limit;
 	__u8 saddr[16], daddr[16];
 };
-struct tcp_ports {
+struct tcphdr {
 	__be16 source, dest;
+	__be32 seq, ack_seq;
+	__u8 doff, flags;
 };
+enum { TCPHDR_SYN = 0x02, TCPHDR_ACK = 0x10 };

@@ -36,7 +36,7 @@ enum kind {
 	KIND_RETRANS_DATA,         /* segments */
 	KIND_RETRANS_DATA_SOCKETS, /* client sockets with at least one */
 	KIND_RETRANS_SYN,
-	KIND_RETRANS_SYN_SOCKETS,
+	KIND_UNANSWERED, /* connects whose first SYN got no answer: sent again, or given up */
 	KIND_RETRANS_SYNACK,
 	KIND_RETRANS_SYNACK_SOCKETS,
 	KIND_RST_OUT, /* code: sk_rst_reason */
@@ -82,7 +82,7 @@ struct conn {
 	__u64 start_ns;
 	__u32 tgid;
 	__u16 local_port;
-	__u8 syn_lost, data_lost;
+	__u8 unanswered, data_lost;
 };
 
 struct {

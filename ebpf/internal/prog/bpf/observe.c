@@ -65,6 +65,12 @@ static __always_inline void connect_fails(struct sock *sk, struct conn *c)
 	else
 		f.code = sk->sk_err;
 	count_on(&f, sk, c, 1);
+	if (f.kind == KIND_CONNECT_FAILED && (f.code == 0 || f.code == ETIMEDOUT) && !c->unanswered) {
+		c->unanswered = 1;
+		f.kind = KIND_UNANSWERED;
+		f.code = 0;
+		count_on(&f, sk, c, 1);
+	}
 }
 
 static __always_inline void listen_starts(struct sock *sk)
@@ -181,11 +187,11 @@ int retransmit_skb(__u64 *ctx)
 	count_on(&f, sk, c, segments ? segments : 1);
 	if (!c)
 		return 0;
-	__u8 *lost = syn ? &c->syn_lost : &c->data_lost;
+	__u8 *lost = syn ? &c->unanswered : &c->data_lost;
 	if (*lost)
 		return 0;
 	*lost = 1;
-	f.kind = syn ? KIND_RETRANS_SYN_SOCKETS : KIND_RETRANS_DATA_SOCKETS;
+	f.kind = syn ? KIND_UNANSWERED : KIND_RETRANS_DATA_SOCKETS;
 	count_on(&f, sk, c, 1);
 	return 0;
 }

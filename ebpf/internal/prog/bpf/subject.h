@@ -124,7 +124,7 @@ static __always_inline int subject_of_segment(struct subject *who, struct sk_buf
 	unsigned char *head = skb->head;
 	__u16 network = skb->network_header, transport;
 	__be16 protocol = skb->protocol;
-	struct tcp_ports ports;
+	struct tcphdr tcp;
 	struct iphdr v4;
 	struct ipv6hdr v6;
 
@@ -144,12 +144,14 @@ static __always_inline int subject_of_segment(struct subject *who, struct sk_buf
 	} else {
 		return 0;
 	}
-	if (bpf_probe_read_kernel(&ports, sizeof(ports), head + transport))
+	if (bpf_probe_read_kernel(&tcp, sizeof(tcp), head + transport))
 		return 0;
-	__u16 source = bpf_ntohs(ports.source), dest = bpf_ntohs(ports.dest);
+	__u16 source = bpf_ntohs(tcp.source), dest = bpf_ntohs(tcp.dest);
 	if (!port_in_scope(source, dest) || (scope_tgid && !is_served(who->netns, dest)))
 		return 0;
 	int to_server = first_serves(who->netns, dest, source);
+	if (tcp.flags & TCPHDR_SYN) /* one says who is who */
+		to_server = !(tcp.flags & TCPHDR_ACK);
 	who->role = to_server ? ROLE_SERVER : ROLE_CLIENT;
 	who->port = to_server ? dest : source;
 	*peer = to_server ? source : dest;
