@@ -99,6 +99,9 @@ func (ns *Namespace) ReuseportOverflow(on netip.Addr, backlog, refused int) (res
 func (ns *Namespace) FinalACKOverflow(on netip.Addr, backlog, connections int) (result *Provoked, err error) {
 	p := &Provoked{}
 	defer p.end("accept queue overflow at the final ACK", &result, &err)
+	if err := p.calm(ns); err != nil {
+		return nil, err
+	}
 	// The SYN queue has the accept queue's limit, so that is lowered afterwards.
 	l, err := p.listen(ns, on, connections+1)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 )
 
 // LostSYNs loses the first SYN of n connections, which then are made. Events
-// are the SYNs lost; each is sent again after its timeout (1 s).
+// are the SYNs that came beyond the first of each connection (after 1 s).
 func (ns *Namespace) LostSYNs(on netip.Addr, n int) (result *Provoked, err error) {
 	p := &Provoked{}
 	defer p.end("SYNs lost", &result, &err)
@@ -19,12 +19,21 @@ func (ns *Namespace) LostSYNs(on netip.Addr, n int) (result *Provoked, err error
 		return nil, err
 	}
 	p.Cookie = 0 // it happens at the clients
-	return p, p.lose(ns, l, gate, n)
+	if err := p.connectAll(ns, l, n); err != nil {
+		return nil, err
+	}
+	return p, p.countRepeats(gate, n)
 }
 
-// lose connects n times at once, waits for all, and takes from the gate what
-// was lost.
-func (p *Provoked) lose(ns *Namespace, l *Socket, gate *Gate, n int) error {
+// countRepeats: what the gate saw beyond one packet of each connection is Events.
+func (p *Provoked) countRepeats(gate *Gate, n int) error {
+	passed, lost, err := gate.Counts()
+	p.Events = passed + lost - uint64(n)
+	return err
+}
+
+// connectAll connects n times at once and waits until all are in the queue.
+func (p *Provoked) connectAll(ns *Namespace, l *Socket, n int) error {
 	clients, err := start(ns, p.At, n)
 	if err != nil {
 		return err
@@ -37,12 +46,8 @@ func (p *Provoked) lose(ns *Namespace, l *Socket, gate *Gate, n int) error {
 			return err
 		}
 	}
-	if err := awaitQueue(l, n); err != nil {
-		return err
-	}
 	p.Connections = uint64(n)
-	_, p.Events, err = gate.Counts()
-	return err
+	return awaitQueue(l, n)
 }
 
 // SYNACKRetransmits loses the ACK that ends the handshake of n connections: the
@@ -59,20 +64,18 @@ func (ns *Namespace) SYNACKRetransmits(on netip.Addr, n int) (result *Provoked, 
 	if err != nil {
 		return nil, err
 	}
-	gate, err := p.gate(ns, Match{ToPort: p.At.Port(), Mask: SYN | RST | ACK, Flags: ACK, Empty: true}, 0, int64(n))
+	_, err = p.gate(ns, Match{ToPort: p.At.Port(), Mask: SYN | RST | ACK, Flags: ACK, Empty: true}, 0, int64(n))
 	if err != nil {
 		return nil, err
 	}
-	if err := p.lose(ns, l, gate, n); err != nil {
+	if err := p.connectAll(ns, l, n); err != nil {
 		return nil, err
 	}
-	passed, _, err := arrived.Counts()
-	p.Events = passed - uint64(n)
-	return p, err
+	return p, p.countRepeats(arrived, n)
 }
 
 // LostData loses the first segment with data on each of n connections, which
-// then arrives. Events are the segments lost; each is sent again.
+// then arrives. Events are the segments that came again.
 func (ns *Namespace) LostData(on netip.Addr, n int) (result *Provoked, err error) {
 	p := &Provoked{}
 	defer p.end("data lost", &result, &err)
@@ -104,8 +107,7 @@ func (ns *Namespace) LostData(on netip.Addr, n int) (result *Provoked, err error
 		}
 	}
 	p.Connections, p.Cookie = uint64(n), 0
-	_, p.Events, err = gate.Counts()
-	return p, err
+	return p, p.countRepeats(gate, n)
 }
 
 // acknowledged waits until all that was sent is.

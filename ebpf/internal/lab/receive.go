@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -14,31 +15,27 @@ const (
 	// before the window is.
 	inFlight     = 160
 	segmentBytes = 1000
-	// attempts is how often an experiment is done over when the sender sent
-	// something twice meanwhile, as it does on a machine that stood still.
-	attempts = 5
 )
 
-var errDisturbed = errors.New("the sender retransmitted meanwhile")
+// errDisturbed: with its counts nothing can be compared.
+var errDisturbed = errors.New("the sender retransmitted meanwhile: the machine stood still; try again in a new namespace")
 
-// undisturbed repeats an experiment until the sender retransmitted nothing.
-func undisturbed(ns *Namespace, fault string, do func(p *Provoked) error) (*Provoked, error) {
-	for range attempts {
-		p := &Provoked{}
-		err := do(p)
-		if err == nil {
-			return p, nil
-		}
-		err = errors.Join(err, p.Close())
-		if !errors.Is(err, errDisturbed) {
-			return nil, fmt.Errorf("lab: %s: %w", fault, err)
-		}
+// calm keeps the namespace's senders from sending data again before it was
+// certainly lost. Before Linux 6.11 there is only the second setting, and a
+// sender waits no more than 0.2 s.
+func (p *Provoked) calm(ns *Namespace) error {
+	err := p.set(ns, "net.ipv4.tcp_rto_min_us", "30000000")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	return nil, fmt.Errorf("lab: %s: %w in each of %d attempts", fault, errDisturbed, attempts)
+	return errors.Join(err, p.set(ns, "net.ipv4.tcp_early_retrans", "0"))
 }
 
 // warm makes a connection whose congestion window is at least inFlight.
 func (p *Provoked) warm(ns *Namespace, on netip.Addr) (client, server *Socket, err error) {
+	if err := p.calm(ns); err != nil {
+		return nil, nil, err
+	}
 	// With it small writes may be put together into one segment.
 	if err := p.set(ns, "net.ipv4.tcp_autocorking", "0"); err != nil {
 		return nil, nil, err
@@ -208,42 +205,42 @@ func (p *Provoked) fillReceiveBuffer(ns *Namespace, l *Socket) error {
 // BacklogDrops sends to a receiver that is stuck in recv(2), holding its socket's
 // lock, more segments than the socket's backlog takes. Events are the segments
 // that did not get into it: the application can read the others.
-func (ns *Namespace) BacklogDrops(on netip.Addr) (*Provoked, error) {
-	return undisturbed(ns, "socket backlog drops", func(p *Provoked) error {
-		client, server, err := p.warm(ns, on)
-		if err != nil {
-			return err
-		}
-		// The backlog's limit: twice the receive buffer, half the send buffer and
-		// 64 KiB, in packets' memory and not in payload.
-		err = errors.Join(
-			server.setInt(unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<10),
-			server.setInt(unix.SOL_SOCKET, unix.SO_SNDBUF, 1))
-		if err != nil {
-			return err
-		}
-		gate, err := p.gate(ns, Match{ToPort: p.At.Port(), Payload: true}, Forever, 0)
-		if err != nil {
-			return err
-		}
-		if err := deliver(client, gate, 1, 1); err != nil {
-			return err
-		}
-		if err := server.poll(unix.POLLIN); err != nil {
-			return err
-		}
-		stuck, err := stick(server)
-		if err != nil {
-			return err
-		}
-		const n = inFlight - 10
-		err = deliver(client, gate, n, 1)
-		// Once recv(2) has returned the backlog has been worked off.
-		if err = errors.Join(err, stuck.release()); err != nil {
-			return err
-		}
-		kept, err := server.drain()
-		p.Events, p.Connections = uint64(n-kept), 1
-		return err
-	})
+func (ns *Namespace) BacklogDrops(on netip.Addr) (result *Provoked, err error) {
+	p := &Provoked{}
+	defer p.end("socket backlog drops", &result, &err)
+	client, server, err := p.warm(ns, on)
+	if err != nil {
+		return nil, err
+	}
+	// The backlog's limit: twice the receive buffer, half the send buffer and
+	// 64 KiB, in packets' memory and not in payload.
+	err = errors.Join(
+		server.setInt(unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<10),
+		server.setInt(unix.SOL_SOCKET, unix.SO_SNDBUF, 1))
+	if err != nil {
+		return nil, err
+	}
+	gate, err := p.gate(ns, Match{ToPort: p.At.Port(), Payload: true}, Forever, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := deliver(client, gate, 1, 1); err != nil {
+		return nil, err
+	}
+	if err := server.poll(unix.POLLIN); err != nil {
+		return nil, err
+	}
+	stuck, err := stick(server)
+	if err != nil {
+		return nil, err
+	}
+	const n = inFlight - 10
+	err = deliver(client, gate, n, 1)
+	// Once recv(2) has returned the backlog has been worked off.
+	if err = errors.Join(err, stuck.release()); err != nil {
+		return nil, err
+	}
+	kept, err := server.drain()
+	p.Events, p.Connections = uint64(n-kept), 1
+	return p, err
 }
