@@ -47,13 +47,6 @@ func (c Counts) Get(k Counter) (uint64, bool) {
 	return n, known
 }
 
-// addAll adds others to c, which takes over what only they know.
-func (c Counts) addAll(others Counts) {
-	for k, n := range others {
-		c[k] += n
-	}
-}
-
 // minus returns what was counted after before. What went down was counted anew: 0.
 func (c Counts) minus(before Counts) Counts {
 	d := maps.Clone(c)
