@@ -21,6 +21,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -29,14 +30,22 @@ import (
 // Namespace is a network namespace that lives as long as its thread and the
 // sockets made in it: it has no name and no mount, so nothing can be left behind.
 type Namespace struct {
-	work chan func()
-	done chan struct{}
+	work  chan func()
+	quit  chan struct{}
+	close sync.Once
+	done  chan struct{}
+}
+
+var errClosed = errors.New("lab: the namespace is closed")
+
+func newNamespace() *Namespace {
+	return &Namespace{work: make(chan func()), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
 // New makes a network namespace with the kernel's default settings (not the
 // host's) and its loopback device up. It needs CAP_SYS_ADMIN: see Enter.
 func New() (*Namespace, error) {
-	ns := &Namespace{work: make(chan func()), done: make(chan struct{})}
+	ns := newNamespace()
 	made := make(chan error)
 	go ns.thread(made)
 	if err := <-made; err != nil {
@@ -72,8 +81,13 @@ func (ns *Namespace) thread(made chan<- error) {
 		return
 	}
 	made <- nil
-	for f := range ns.work {
-		f()
+	for {
+		select {
+		case f := <-ns.work:
+			f()
+		case <-ns.quit:
+			return
+		}
 	}
 }
 
@@ -82,14 +96,18 @@ func (ns *Namespace) thread(made chan<- error) {
 // namespace's for good, and may be used anywhere. f must not call Do.
 func (ns *Namespace) Do(f func() error) error {
 	failed := make(chan error)
-	ns.work <- func() { failed <- f() }
-	return <-failed
+	select {
+	case ns.work <- func() { failed <- f() }:
+		return <-failed
+	case <-ns.done:
+		return errClosed
+	}
 }
 
-// Close ends the namespace's thread. The namespace itself goes with the last of
-// the sockets made in it. It returns when the thread takes no more work.
+// Close ends the namespace's thread: Do fails from then on. The namespace itself
+// goes with the last of the sockets made in it.
 func (ns *Namespace) Close() {
-	close(ns.work)
+	ns.close.Do(func() { close(ns.quit) })
 	<-ns.done
 }
 
@@ -101,13 +119,9 @@ func Enter(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	uid, gid := os.Getuid(), os.Getgid()
-	if c := cmd.SysProcAttr.Credential; c != nil {
-		uid, gid = int(c.Uid), int(c.Gid)
-	}
 	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER | unix.CLONE_NEWNET
-	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
-	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}}
+	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 }
 
 // Sysctl reads a setting of the namespace ("net.ipv4.tcp_syncookies").
