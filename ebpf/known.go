@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"hotlap/ebpf/internal/procfs"
 	"hotlap/ebpf/internal/prog"
 )
 
@@ -79,4 +80,29 @@ func (w *watcher) zeros(list []Counter) Counts {
 		}
 	}
 	return c
+}
+
+// Faults are the counters of what went wrong, in an order to print them. In
+// a healthy run all are zero.
+var Faults = []Counter{
+	AcceptOverflows, SYNDrops, ListenDrops, BacklogDrops, ReceiveBufferDrops, Drops,
+	Retransmits, SYNRetransmits, SYNACKRetransmits, RSTsOut, RSTsIn,
+	ConnectFailures, PortsExhausted, PortsTaken,
+}
+
+// KernelFaults are those of the kernel's counters of the namespace, by the
+// kernel's names.
+var KernelFaults = kernelNames(
+	procfs.ListenOverflows, procfs.ListenDrops, procfs.TCPReqQFullDrop, procfs.TCPReqQFullDoCookies,
+	procfs.TCPBacklogDrop, procfs.TCPRcvQDrop, procfs.PruneCalled, procfs.RcvPruned, procfs.OfoPruned, procfs.TCPRcvCollapsed,
+	procfs.RetransSegs, procfs.TCPSynRetrans, procfs.TCPTimeouts, procfs.TCPTimeWaitOverflow,
+	procfs.OutRsts, procfs.EstabResets, procfs.AttemptFails, procfs.TCPAbortOnData,
+	procfs.DeviceRxDropped, procfs.DeviceTxDropped, procfs.QdiscDrops, procfs.ConntrackDrop, procfs.ConntrackInsertFailed, procfs.ConntrackEarlyDrop,
+)
+
+func kernelNames(counters ...procfs.Counter) (names []Counter) {
+	for _, c := range counters {
+		names = append(names, Counter(c.String()))
+	}
+	return names
 }

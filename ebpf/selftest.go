@@ -17,13 +17,13 @@ import (
 // A Check is one row of the self-test: a fault, what provoked it says of it, and
 // what was seen of it.
 type Check struct {
-	Fault    string
-	Provoked uint64 // events, as the injector or the application counted them
-	// Connections is how many the events happened to, 0 where it is not told apart.
-	Connections uint64
+	Fault       string
+	Provoked    uint64 // events, as the injector or the application counted them
+	Connections uint64 // that they happened to
 	Observed    []Figure
 	Kernel      []Figure // counters of the kernel that are independent of Observed
 	SameSource  bool     // what was observed is the kernel's own counter
+	Host        Counts   // the machine's counters meanwhile: not judged
 	Err         error    // it could not be provoked or observed
 }
 
@@ -131,7 +131,7 @@ func (c *check) settle(row *Check, o *Observer, p *provoked, patience time.Durat
 			return err
 		}
 		row.Observed = c.observe(&s, p)
-		row.Kernel = nil
+		row.Kernel, row.Host = nil, s.Host
 		for _, k := range c.counters {
 			if !c.same {
 				n, _ := s.Namespace.Get(Counter(k.String()))
@@ -231,6 +231,9 @@ func seeListener(k Counter) func(*Sample, *provoked) []Figure {
 		for _, l := range s.Listeners {
 			if l.Cookie == p.cookie {
 				its = figure(l.Counts, k, "sock_diag", p.events)
+				if its != nil {
+					its[0].Name += " there"
+				}
 			}
 		}
 		return all(its, figure(s.Total, k, "sock_diag", p.events))

@@ -104,16 +104,8 @@ func fillQueue(ns *lab.Namespace) (*provoked, error) {
 	return p, err
 }
 
-// noFaults are the kernel's counters that a healthy run does not move.
-var noFaults = []procfs.Counter{
-	procfs.ListenOverflows, procfs.ListenDrops, procfs.TCPReqQFullDrop, procfs.TCPReqQFullDoCookies,
-	procfs.TCPBacklogDrop, procfs.TCPRcvQDrop, procfs.PruneCalled, procfs.RcvPruned, procfs.TCPRcvCollapsed,
-	procfs.RetransSegs, procfs.TCPSynRetrans, procfs.TCPTimeouts, procfs.TCPTimeWaitOverflow,
-	procfs.OutRsts, procfs.EstabResets, procfs.AttemptFails, procfs.TCPAbortOnData,
-}
-
-// faults are the counters of ours that count what went wrong.
-var faults = map[Counter]string{
+// sources are where the Faults are counted.
+var sources = map[Counter]string{
 	ListenDrops: "sock_diag", AcceptOverflows: "sock_diag", SYNDrops: "sock_diag",
 	Drops: prog.KfreeSkb, BacklogDrops: prog.KfreeSkb, ReceiveBufferDrops: prog.KfreeSkb,
 	Retransmits: prog.RetransmitSkb, SYNRetransmits: prog.RetransmitSkb, SYNACKRetransmits: prog.RetransmitSynack,
@@ -123,11 +115,13 @@ var faults = map[Counter]string{
 
 func seeNothing(s *Sample, _ *provoked) []Figure {
 	var list [][]Figure
-	for k, source := range faults {
-		list = append(list, figure(s.Total, k, source, 0))
+	for _, k := range Faults {
+		list = append(list, figure(s.Total, k, sources[k], 0))
 	}
-	for _, k := range noFaults {
-		list = append(list, figure(s.Namespace, Counter(k.String()), "/proc", 0))
+	for _, k := range KernelFaults {
+		if _, known := s.Namespace.Get(k); known { // not every kernel has each
+			list = append(list, figure(s.Namespace, k, "/proc", 0))
+		}
 	}
 	return all(list...)
 }
@@ -137,8 +131,8 @@ func seeConnections(s *Sample, p *provoked) []Figure {
 	for _, d := range s.Destinations {
 		if d.Addr == p.at && d.TCP != nil && list != nil {
 			return append(list,
-				Figure{"in the connect latency histogram", prog.SetState, d.ConnectLatency.Count(), p.events},
-				Figure{"closed", prog.DestroySock, d.TCP.Closed, p.events})
+				Figure{"connects in the histogram", prog.SetState, d.ConnectLatency.Count(), p.events},
+				Figure{"sockets closed", prog.DestroySock, d.TCP.Closed, p.events})
 		}
 	}
 	return nil

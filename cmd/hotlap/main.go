@@ -14,6 +14,7 @@ Usage: hotlap COMMAND [flags] [arguments]
 
   fetch     send a stream of requests, get every response as a line of JSON
   serve     run a target server to try things against
+  watch     see what the kernel does to TCP sockets: queues, drops, resets
   demo      serve and fetch a million URLs, and check each answer
   version   print the version
 
@@ -48,6 +49,7 @@ type command struct {
 var commands = []command{
 	{"fetch", runFetch},
 	{"serve", runServe},
+	{"watch", runWatch},
 	{"demo", runDemo},
 	{"version", runVersion},
 }
