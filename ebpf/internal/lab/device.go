@@ -59,10 +59,10 @@ func connect(a, b *Namespace) error {
 		if err := ns.up(PairDevice); err != nil {
 			return err
 		}
-		if err := ns.addAddress(PairDevice, netip.PrefixFrom(PairIPv4[i], 24)); err != nil {
+		if err := ns.AddAddress(PairDevice, netip.PrefixFrom(PairIPv4[i], 24)); err != nil {
 			return err
 		}
-		if err := ns.addAddress(PairDevice, netip.PrefixFrom(PairIPv6[i], 64)); err != nil {
+		if err := ns.AddAddress(PairDevice, netip.PrefixFrom(PairIPv6[i], 64)); err != nil {
 			return err
 		}
 	}
@@ -99,10 +99,6 @@ func (ns *Namespace) up(device string) error {
 
 // AddAddress gives a device of the namespace one more address.
 func (ns *Namespace) AddAddress(device string, address netip.Prefix) error {
-	return ns.addAddress(device, address)
-}
-
-func (ns *Namespace) addAddress(device string, address netip.Prefix) error {
 	index, err := ns.index(device)
 	if err != nil {
 		return err

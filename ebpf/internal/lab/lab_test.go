@@ -1,12 +1,16 @@
 package lab
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,6 +134,65 @@ func TestFaultsIPv6(t *testing.T) {
 		ns := namespace(t)
 		check(t, nil, counters(t, ns), func() (*Provoked, error) { return ns.PortExhaustion(ipv6, 10, 5) })
 	})
+}
+
+func TestReceiveCollapse(t *testing.T) {
+	for name, address := range map[string]netip.Addr{"IPv4": ipv4, "IPv6": ipv6} {
+		t.Run(name, func(t *testing.T) {
+			ns := namespace(t)
+			check(t, []procfs.Counter{procfs.PruneCalled}, counters(t, ns), func() (*Provoked, error) {
+				return ns.ReceiveCollapse(address, 5)
+			})
+		})
+	}
+}
+
+// nstat and ss, run in the namespace, see the same figures.
+func TestAgreesWithTools(t *testing.T) {
+	nstat, ss := need.Tool(t, "nstat"), need.Tool(t, "ss")
+	ns := namespace(t)
+	r := counters(t, ns)
+	p := check(t, []procfs.Counter{procfs.ListenDrops}, r, func() (*Provoked, error) {
+		return ns.AcceptOverflow(Overflow{Listen: ipv4, Dial: ipv4, Backlog: 3, Refused: 7})
+	})
+	ours := read(t, r)
+	var theirs struct{ Kernel map[string]uint64 }
+	if err := json.Unmarshal(output(t, ns, nstat, "--json", "-asz"), &theirs); err != nil {
+		t.Fatal(err)
+	}
+	compared := 0
+	for k := range procfs.Counter(procfs.NumCounters) {
+		n, ok := ours.Get(k)
+		name := strings.ReplaceAll(k.String(), ".", "")
+		for _, name := range []string{name, "Tcp" + name, "TcpExt" + name} {
+			if want, has := theirs.Kernel[name]; has {
+				compared++
+				if n != want || !ok {
+					t.Errorf("%s: %d %v, nstat says %d", name, n, ok, want)
+				}
+			}
+		}
+	}
+	if compared < 50 {
+		t.Errorf("only %d counters were found in nstat's", compared)
+	}
+	want := fmt.Sprintf("LISTEN 4 3 %v 0.0.0.0:*", p.At)
+	if got := strings.Join(strings.Fields(string(output(t, ns, ss, "-Hltn"))), " "); got != want {
+		t.Errorf("ss says %q, want %q", got, want)
+	}
+}
+
+// output runs a program in the namespace: it is forked from the thread there.
+func output(t *testing.T, ns *Namespace, name string, arguments ...string) (out []byte) {
+	t.Helper()
+	err := ns.Do(func() (err error) {
+		out, err = exec.Command(name, arguments...).Output()
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return out
 }
 
 // A namespace where the same happens is another world: nothing here moves, and

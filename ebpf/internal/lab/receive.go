@@ -202,6 +202,80 @@ func (p *Provoked) fillReceiveBuffer(ns *Namespace, l *Socket) error {
 	return fmt.Errorf("a buffer of the least size kept %d segments", most)
 }
 
+// ReceiveCollapse makes the receive buffers of n connections smaller than the
+// memory of the small segments in them, and sends one more: the kernel puts what
+// is there together, and keeps it all. Events are the connections whose queue came
+// to hold more bytes in less memory.
+func (ns *Namespace) ReceiveCollapse(on netip.Addr, n int) (result *Provoked, err error) {
+	p := &Provoked{}
+	defer p.end("receive queue collapsed", &result, &err)
+	l, err := p.listen(ns, on, n)
+	if err != nil {
+		return nil, err
+	}
+	p.Cookie = 0 // it happens at the connections
+	for range n {
+		if err := p.collapse(ns, l); err != nil {
+			return nil, err
+		}
+		p.Events++
+		p.Connections++
+	}
+	return p, nil
+}
+
+func (p *Provoked) collapse(ns *Namespace, l *Socket) error {
+	client, server, err := p.pair(ns, l, p.At)
+	if err != nil {
+		return err
+	}
+	const small, most = 8, 64
+	sent := 0
+	send := func() (memory uint32, err error) {
+		if _, err := client.Write([]byte{0}); err != nil {
+			return 0, err
+		}
+		sent++
+		return server.awaitReadable(sent)
+	}
+	var before uint32
+	for range small {
+		if before, err = send(); err != nil {
+			return err
+		}
+	}
+	// The kernel doubles it: three quarters of what is in use.
+	if err := server.setInt(unix.SOL_SOCKET, unix.SO_RCVBUF, int(before)*3/8); err != nil {
+		return err
+	}
+	// A segment may still fit in memory that is the socket's already.
+	for range most {
+		after, err := send()
+		if err != nil {
+			return err
+		}
+		if after < before {
+			return nil
+		}
+		before = after
+	}
+	return fmt.Errorf("%d bytes of memory in a buffer of %d were never put together", before, before*3/4)
+}
+
+// awaitReadable waits until so many bytes can be read, and says how much memory
+// the receive queue takes (SK_MEMINFO_RMEM_ALLOC).
+func (s *Socket) awaitReadable(bytes int) (memory uint32, err error) {
+	err = await(func() (bool, error) {
+		n, err := unix.IoctlGetInt(s.fd, unix.TIOCINQ)
+		return n == bytes, err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%d bytes that can be read: %w", bytes, err)
+	}
+	n, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_MEMINFO)
+	return uint32(n), err
+}
+
 // BacklogDrops sends to a receiver that is stuck in recv(2), holding its socket's
 // lock, more segments than the socket's backlog takes. Events are the segments
 // that did not get into it: the application can read the others.

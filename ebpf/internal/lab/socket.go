@@ -45,11 +45,11 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Socket makes a socket for an address of this family. A mapped IPv4 address
-// (::ffff:127.0.0.1) is for an IPv6 socket.
-func (ns *Namespace) Socket(for_ netip.Addr) (s *Socket, err error) {
+// Socket makes a socket for addresses of the family of this one. A mapped IPv4
+// address (::ffff:127.0.0.1) is for an IPv6 socket.
+func (ns *Namespace) Socket(like netip.Addr) (s *Socket, err error) {
 	err = ns.Do(func() error {
-		fd, err := unix.Socket(family(for_), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+		fd, err := unix.Socket(family(like), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 		s = &Socket{fd: fd}
 		return err
 	})

@@ -50,7 +50,8 @@ func Open(family int) (*Conn, error) {
 		return nil, fmt.Errorf("netlink: socket of family %d: %w", family, err)
 	}
 	c := &Conn{fd: fd, answer: make([]byte, recvBufferBytes)}
-	// Without strict checking older behaviour ignores filters in requests.
+	// So that requests are checked, and what they ask for is not passed over. Linux
+	// before 4.20 does not know it, and then nothing is lost but the check.
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: answerTimeout_s}); err != nil {
 		unix.Close(fd)
