@@ -147,6 +147,46 @@ func TestReceiveCollapse(t *testing.T) {
 	}
 }
 
+func TestQdiscDrops(t *testing.T) {
+	for name, address := range map[string]netip.Addr{"IPv4": ipv4, "IPv6": ipv6} {
+		t.Run(name, func(t *testing.T) {
+			ns := namespace(t)
+			r := counters(t, ns)
+			before := read(t, r)
+			p, err := ns.QdiscDrops(address, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The loopback device had no discipline before: its count begins with the fault.
+			if _, ok := before.Get(procfs.QdiscDrops); !ok {
+				t.Error("the count is absent before")
+			}
+			if n, ok := read(t, r).Get(procfs.QdiscDrops); n != p.Events || n != 7 || !ok {
+				t.Errorf("%d drops, provoked %d", n, p.Events)
+			}
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
+			l, err := ns.Listen(netip.AddrPortFrom(address, 0), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			c, err := ns.Connect(l.Local())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := c.Write(make([]byte, 10_000)); err != nil {
+				t.Error(err)
+			}
+			if err := c.acknowledged(); err != nil {
+				t.Errorf("after Close data still does not pass: %v", err)
+			}
+		})
+	}
+}
+
 // nstat and ss, run in the namespace, see the same figures.
 func TestAgreesWithTools(t *testing.T) {
 	nstat, ss := need.Tool(t, "nstat"), need.Tool(t, "ss")
