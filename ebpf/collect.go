@@ -16,9 +16,9 @@ func (w *watcher) sample() (Sample, error) {
 	w.readEvidence()
 	c := collection{w: w, servers: map[place]*Server{}, destinations: map[place]*Destination{}, listeners: map[uint64]*Listener{}}
 	c.Sample = Sample{
-		At: time.Now(), Elapsed: time.Since(w.start), Tier: w.tier(), Unseen: append([]Unseen{}, w.unseen...),
+		At: time.Now(), Elapsed: time.Since(w.start), Tier: w.tier(), Unseen: w.allUnseen(),
 		Total: w.allZero(), Reasons: Reasons{}, Lost: Counts{},
-		Namespace: Counts{}, Host: Counts{}, Gauges: Counts{},
+		Namespace: Counts{}, Host: Counts{}, Gauges: Counts{}, SYNTimeouts: w.synTimeouts,
 	}
 	c.kernel()
 	c.queues()
@@ -207,32 +207,61 @@ func (c *collection) tcp() {
 }
 
 // affected says how many connections the overflows of accept queues touched:
-// those whose SYN was not answered, or whose SYN-ACK had to be sent again. That is known only where
-// the clients are in scope, and not for each of several sockets with one address.
+// those whose SYN was not answered, or whose SYN-ACK had to be sent again. That is
+// known only where the clients are in scope, and of sockets that share an
+// address only together.
 func (c *collection) affected() {
-	shared := map[place]int{}
+	c.Shared = []Listener{}
+	groups := map[place][]*Listener{}
 	for _, l := range c.listeners {
-		shared[place{l.Netns, l.Addr}]++
+		at := place{l.Netns, l.Addr}
+		groups[at] = append(groups[at], l)
 	}
-	overflowed := map[place]bool{}
-	for _, l := range c.listeners {
-		if l.Counts[AcceptOverflows] == 0 {
+	known := true
+	var connections uint64
+	for _, group := range groups {
+		one := group[0]
+		if len(group) > 1 {
+			c.Shared = append(c.Shared, together(group))
+			one = &c.Shared[len(c.Shared)-1]
+		}
+		if one.Counts[AcceptOverflows] == 0 {
 			continue
 		}
-		at := place{l.Netns, l.Addr}
-		n, known := c.resent(l)
-		if !known {
-			delete(c.Total, AcceptOverflowConnections)
-			return
+		n, its := c.resent(one)
+		if its {
+			one.Counts[AcceptOverflowConnections] = n
+			connections += n
 		}
-		if shared[at] == 1 {
-			l.Counts[AcceptOverflowConnections] = n
-		}
-		if !overflowed[at] {
-			overflowed[at] = true
-			c.Total[AcceptOverflowConnections] += n
-		}
+		known = known && its
 	}
+	if known && connections > 0 {
+		c.Total[AcceptOverflowConnections] = connections
+	}
+}
+
+// together is the sum of listeners that share an address.
+func together(group []*Listener) Listener {
+	sum := Listener{Addr: group[0].Addr, Netns: group[0].Netns, Closed: true, PeakExact: true, Counts: Counts{}, Reasons: Reasons{}}
+	for _, l := range group {
+		if !l.Closed {
+			sum.Closed = false
+			sum.Queue += l.Queue
+			sum.Limit += l.Limit + 1
+		}
+		for k, n := range l.Counts {
+			sum.Counts[k] += n
+		}
+		for k, reasons := range l.Reasons {
+			for reason, n := range reasons {
+				sum.Reasons.add(k, reason, n)
+			}
+		}
+		sum.Peak = max(sum.Peak, l.Peak)
+		sum.PeakExact = sum.PeakExact && l.PeakExact
+	}
+	sum.Limit -= min(sum.Limit, 1) // Limit + 1 fit
+	return sum
 }
 
 // resent counts the connections to a listener's address whose handshake had to
@@ -301,6 +330,7 @@ func (c *collection) rows() {
 	slices.SortFunc(c.Listeners, func(a, b Listener) int {
 		return cmp.Or(byPlace(a.Netns, b.Netns, a.Addr, b.Addr), cmp.Compare(a.Cookie, b.Cookie))
 	})
+	slices.SortFunc(c.Shared, func(a, b Listener) int { return byPlace(a.Netns, b.Netns, a.Addr, b.Addr) })
 	slices.SortFunc(c.Servers, func(a, b Server) int { return byPlace(a.Netns, b.Netns, a.Addr, b.Addr) })
 	slices.SortFunc(c.Destinations, func(a, b Destination) int { return byPlace(a.Netns, b.Netns, a.Addr, b.Addr) })
 }
@@ -331,6 +361,17 @@ func (c *collection) examples() error {
 }
 
 func (w *watcher) missing(program string) bool { return w.programs.Missing[program] != "" }
+
+// allUnseen is what is not seen at all, and what could not be read just now.
+func (w *watcher) allUnseen() []Unseen {
+	list := append([]Unseen{}, w.unseen...)
+	for i, what := range [...]string{"accept queues since the last reading", "the kernel's counters since the last reading", "TCP_INFO since the last reading"} {
+		if w.failed[i] != nil {
+			list = append(list, Unseen{what, w.failed[i].Error()})
+		}
+	}
+	return list
+}
 
 // allZero are all counters that are known, at zero.
 func (w *watcher) allZero() Counts {

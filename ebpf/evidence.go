@@ -9,7 +9,6 @@ import (
 
 // evidence is the TCP_INFO of the clients' sockets that are open.
 type evidence struct {
-	known    bool
 	open     map[netip.AddrPort]*Evidence
 	next     time.Time // not to be read again before
 	snapshot []diag.Socket
@@ -32,10 +31,10 @@ func (w *watcher) readEvidence() {
 		return
 	}
 	sockets, err := w.sockets.Sockets(e.snapshot[:0], w.evidenceFilter())
-	if err != nil {
+	if w.failed[2] = err; err != nil {
 		return
 	}
-	e.snapshot, e.known, e.open = sockets, true, map[netip.AddrPort]*Evidence{}
+	e.snapshot, e.open = sockets, map[netip.AddrPort]*Evidence{}
 	if w.options.PID != 0 {
 		if own, err := socketInodes(w.options.PID); err == nil {
 			w.own = own

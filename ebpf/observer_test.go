@@ -309,6 +309,52 @@ func TestProcessInScope(t *testing.T) {
 	}
 }
 
+// More destinations than the map has room for are counted, and missed by name.
+func TestFullMapIsSaid(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	const destinations = 300
+	for port := uint16(1); port <= destinations; port++ {
+		if _, err := ns.Connect(netip.AddrPortFrom(loopback, port)); err != unix.ECONNREFUSED {
+			t.Fatalf("port %d: %v", port, err)
+		}
+	}
+	s := read(t, o)
+	if s.Total[Connects] != destinations || s.Total[ConnectFailures] != destinations {
+		t.Errorf("%d connects, %d failures: want %d", s.Total[Connects], s.Total[ConnectFailures], destinations)
+	}
+	if s.Lost["traffic"] == 0 {
+		t.Errorf("nothing is said to be lost: %v", s.Lost)
+	}
+}
+
+// An example tells more of a fault than its count.
+func TestExamples(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	p, err := ns.Refused(loopback, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	s := read(t, o)
+	seen := 0
+	for _, e := range s.Examples {
+		if e.What != ConnectFailures {
+			continue
+		}
+		seen++
+		if e.Reason != "ECONNREFUSED" || e.Addr != p.At || e.PID != os.Getpid() || e.Peer == 0 || s.At.Sub(e.At) > 10*time.Second || e.At.After(s.At) {
+			t.Errorf("%+v", e)
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d examples of 2 connects refused: %+v", seen, s.Examples)
+	}
+}
+
 func TestOptionsThatMakeNoSense(t *testing.T) {
 	for _, test := range []struct {
 		options Options

@@ -42,9 +42,8 @@ func (w *watcher) poll() {
 		return
 	}
 	q := &w.queues
-	var err error
-	if q.snapshot, err = w.sockets.Listeners(q.snapshot[:0]); err != nil {
-		return // what could not be read now can be read in a moment; Read will say so if not
+	if q.snapshot, w.failed[0] = w.sockets.Listeners(q.snapshot[:0]); w.failed[0] != nil {
+		return
 	}
 	q.round++
 	var dropped []*queue
@@ -122,7 +121,7 @@ func (w *watcher) portInScope(port uint16) bool {
 // readCounters reads the kernel's counters, and what they say of refused segments.
 func (w *watcher) readCounters() {
 	before := w.now
-	if w.counters.Read(&w.now) != nil {
+	if w.failed[1] = w.counters.Read(&w.now); w.failed[1] != nil {
 		w.now = before
 		return
 	}

@@ -25,6 +25,7 @@ type Sample struct {
 	Total        Counts        `json:"total"` // of all sockets in scope, with those that are closed
 	Reasons      Reasons       `json:"reasons"`
 	Listeners    []Listener    `json:"listeners"`    // by address
+	Shared       []Listener    `json:"shared"`       // sums of the Listeners that share an address (SO_REUSEPORT)
 	Servers      []Server      `json:"servers"`      // by address
 	Destinations []Destination `json:"destinations"` // by address
 
@@ -34,7 +35,13 @@ type Sample struct {
 
 	Lost     Counts    `json:"lost"` // what the observer could not record, by the map that was full
 	Examples []Example `json:"examples,omitempty"`
-	Cost     Cost      `json:"cost"`
+
+	// SYNTimeouts are when after a connect its SYN is sent again, by the settings
+	// of the namespace at Open; after the last the connect fails. A connect that took
+	// a little longer than one of them lost as many SYNs. Empty: not known.
+	SYNTimeouts []time.Duration `json:"syn_timeouts_ns,omitempty"`
+
+	Cost Cost `json:"cost"`
 }
 
 // Unseen is something that an observer does not see.
@@ -46,7 +53,7 @@ type Unseen struct {
 // Listener is a listening socket. Sockets that share a port by SO_REUSEPORT
 // are one each.
 type Listener struct {
-	Cookie uint64         `json:"cookie"` // the kernel's number for the socket
+	Cookie uint64         `json:"cookie"` // the kernel's number for the socket; 0 in Shared
 	Addr   netip.AddrPort `json:"addr"`
 	Netns  uint32         `json:"netns"` // inode
 	PID    int            `json:"pid,omitempty"`

@@ -179,7 +179,7 @@ var sights = map[string]sight{
 	"accept queue overflow, IPv6":                              {[]string{prog.RetransmitSkb, prog.SetState}, false, seeOverflow},
 	"accept queue overflow, IPv4 at a dual-stack listener":     {[]string{prog.RetransmitSkb, prog.SetState}, false, seeOverflow},
 	"accept queue overflow, mapped IPv4":                       {[]string{prog.RetransmitSkb, prog.SetState}, false, seeOverflow},
-	"accept queue overflow, one of two SO_REUSEPORT listeners": {nil, false, seeListener(AcceptOverflows)},
+	"accept queue overflow, one of two SO_REUSEPORT listeners": {nil, false, seeShared},
 	"accept queue overflow at the final ACK":                   {nil, false, seeListener(AcceptOverflows)},
 	"SYN queue full, cookies off":                              {nil, false, seeListener(SYNDrops)},
 	"SYN queue full, cookies sent":                             {nil, true, seeKernel(procfs.TCPReqQFullDoCookies)},
@@ -238,6 +238,18 @@ func seeListener(k Counter) func(*Sample, *provoked) []Figure {
 		}
 		return all(its, figure(s.Total, k, "sock_diag", p.events))
 	}
+}
+
+// seeShared looks at one of two listeners, and at both together.
+func seeShared(s *Sample, p *provoked) []Figure {
+	if len(s.Listeners) != 2 || len(s.Shared) != 1 {
+		return nil
+	}
+	together := figure(s.Shared[0].Counts, AcceptOverflows, "sock_diag", p.events)
+	if together != nil {
+		together[0].Name += " of both"
+	}
+	return all(seeListener(AcceptOverflows)(s, p), together)
 }
 
 func seeOverflow(s *Sample, p *provoked) []Figure {

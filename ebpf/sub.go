@@ -15,16 +15,7 @@ func Sub(after, before Sample) Sample {
 	d.Lost = after.Lost.minus(before.Lost)
 	d.Cost = after.Cost.minus(before.Cost)
 
-	listeners := map[uint64]Listener{}
-	for _, l := range before.Listeners {
-		listeners[l.Cookie] = l
-	}
-	d.Listeners = make([]Listener, len(after.Listeners))
-	for i, l := range after.Listeners {
-		was := listeners[l.Cookie]
-		l.Counts, l.Reasons = l.Counts.minus(was.Counts), l.Reasons.minus(was.Reasons)
-		d.Listeners[i] = l
-	}
+	d.Listeners, d.Shared = subListeners(after.Listeners, before.Listeners), subListeners(after.Shared, before.Shared)
 	servers := map[place]Server{}
 	for _, s := range before.Servers {
 		servers[place{s.Netns, s.Addr}] = s
@@ -52,6 +43,26 @@ func Sub(after, before Sample) Sample {
 		if e.At.After(before.At) {
 			d.Examples = append(d.Examples, e)
 		}
+	}
+	return d
+}
+
+func subListeners(after, before []Listener) []Listener {
+	type key struct {
+		cookie uint64
+		at     place // of sums, which have no cookie
+	}
+	keyOf := func(l *Listener) key { return key{l.Cookie, place{l.Netns, l.Addr}} }
+	listeners := map[key]*Listener{}
+	for i := range before {
+		listeners[keyOf(&before[i])] = &before[i]
+	}
+	d := make([]Listener, len(after))
+	for i, l := range after {
+		if was := listeners[keyOf(&l)]; was != nil {
+			l.Counts, l.Reasons = l.Counts.minus(was.Counts), l.Reasons.minus(was.Reasons)
+		}
+		d[i] = l
 	}
 	return d
 }

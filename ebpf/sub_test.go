@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -83,6 +84,26 @@ func TestHistogram(t *testing.T) {
 	b, err := json.Marshal(h)
 	if err != nil || string(b) != "[[8,99],[2048,1]]" {
 		t.Errorf("%s %v", b, err)
+	}
+}
+
+func TestSYNTimeouts(t *testing.T) {
+	for _, test := range []struct {
+		retries, linear int
+		want            []time.Duration // seconds
+	}{
+		{6, 0, []time.Duration{1, 3, 7, 15, 31, 63, 127}},
+		{6, 4, []time.Duration{1, 2, 3, 4, 5, 7, 11, 19, 35, 67, 131}},
+		{0, 0, []time.Duration{1}},
+		{8, 0, []time.Duration{1, 3, 7, 15, 31, 63, 127, 247, 367}},
+	} {
+		got := synTimeouts(test.retries, test.linear)
+		for i := range got {
+			got[i] /= time.Second
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%d retries, %d linear: %v s, want %v", test.retries, test.linear, got, test.want)
+		}
 	}
 }
 

@@ -18,19 +18,21 @@ type watcher struct {
 	netns   uint32 // inode
 	start   time.Time
 	unseen  []Unseen
+	failed  [3]error // the last reading of accept queues, of the kernel's counters, of TCP_INFO
 	known   map[Counter]bool
 
 	counters  *procfs.Reader
 	base, now procfs.Counters // at open, and last read
 
-	sockets   *diag.Client // nil in TierProc
-	queues    queues
-	own       map[uint32]bool // inodes of the sockets of Options.PID
-	evidence  evidence
-	programs  *prog.Programs // nil below TierBPF
-	runStats  interface{ Close() error }
-	examples  []Example
-	startTime time.Duration // CLOCK_MONOTONIC at start
+	sockets     *diag.Client // nil in TierProc
+	queues      queues
+	own         map[uint32]bool // inodes of the sockets of Options.PID
+	evidence    evidence
+	programs    *prog.Programs // nil below TierBPF
+	runStats    interface{ Close() error }
+	examples    []Example
+	startTime   time.Duration // CLOCK_MONOTONIC at start
+	synTimeouts []time.Duration
 }
 
 // open opens all that can be opened.
@@ -49,6 +51,7 @@ func open(options Options) (*watcher, error) {
 		return nil, err
 	}
 	w.openPrograms()
+	w.synTimeouts = readSYNTimeouts()
 	if err := w.counters.Read(&w.base); err != nil {
 		w.close()
 		return nil, err

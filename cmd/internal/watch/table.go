@@ -61,24 +61,30 @@ func (v *view) listeners() {
 	v.line("")
 	v.line("%-32s %-*s %13s %9s %10s %9s %11s", "ACCEPT QUEUES", barWidth, "", "now/limit", "peak", "refused/s", "refused", "connections")
 	for i, l := range v.total.Listeners {
-		if l.Closed && l.Counts[ebpf.ListenDrops] == 0 {
-			continue
-		}
-		name := l.Addr.String()
+		name := ""
 		switch {
+		case l.Closed && l.Counts[ebpf.ListenDrops] == 0:
+			continue
 		case l.Closed:
-			name += " closed"
+			name = "closed"
 		case l.PID != 0:
-			name += fmt.Sprintf(" pid %d", l.PID)
+			name = fmt.Sprintf("pid %d", l.PID)
 		}
-		peak := fmt.Sprint(l.Peak)
-		if !l.PeakExact {
-			peak = ">= " + peak
-		}
-		v.line("%-32s %s %13s %9s %10s %9s %11s", name, bar(l.Queue, l.Limit), fmt.Sprintf("%d/%d", l.Queue, l.Limit), peak,
-			v.rate(v.delta.Listeners[i].Counts, ebpf.ListenDrops), count(l.Counts, ebpf.ListenDrops), count(l.Counts, ebpf.AcceptOverflowConnections))
+		v.listener(name, l, v.delta.Listeners[i])
+	}
+	for i, l := range v.total.Shared {
+		v.listener("together", l, v.delta.Shared[i])
 	}
 	v.line("(peaks with >= are sampled 20 times a second; refused are segments)")
+}
+
+func (v *view) listener(name string, l, delta ebpf.Listener) {
+	peak := fmt.Sprint(l.Peak)
+	if !l.PeakExact {
+		peak = ">= " + peak
+	}
+	v.line("%-32s %s %13s %9s %10s %9s %11s", fmt.Sprint(l.Addr, " ", name), bar(l.Queue, l.Limit), fmt.Sprintf("%d/%d", l.Queue, l.Limit), peak,
+		v.rate(delta.Counts, ebpf.ListenDrops), count(l.Counts, ebpf.ListenDrops), count(l.Counts, ebpf.AcceptOverflowConnections))
 }
 
 // maxRows bounds what a table shows.
@@ -159,6 +165,9 @@ func (v *view) unseen() {
 		v.line("Not seen: %s\n  (%s)", u.What, u.Why)
 	}
 	for _, k := range slices.Sorted(maps.Keys(v.total.Lost)) {
+		if k == "examples" {
+			continue // there are enough, and none are shown here
+		}
 		v.line("Not recorded, as the map was full: %d in %s", v.total.Lost[k], k)
 	}
 }
