@@ -3,7 +3,6 @@ package procfs
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"reflect"
 	"testing"
@@ -107,8 +106,9 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// This machine's own files have the counters every supported kernel has, and a
-// refused connection moves two of them.
+// This machine's own files have the counters every supported kernel has, and no
+// total goes down. That they count what they should is tested where it is
+// provoked, in package lab.
 func TestRead(t *testing.T) {
 	r, err := Open()
 	if err != nil {
@@ -116,38 +116,18 @@ func TestRead(t *testing.T) {
 	}
 	defer r.Close()
 	var before, after Counters
-	if err := r.Read(&before); err != nil {
-		t.Fatal(err)
+	for _, c := range []*Counters{&before, &after} {
+		if err := r.Read(c); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, k := range []Counter{ActiveOpens, RetransSegs, OutRsts, ListenOverflows, ListenDrops, TCPReqQFullDrop,
 		TCPBacklogDrop, TCPRcvQDrop, RcvPruned, TCPTimeWaitOverflow, TCPSynRetrans, TCPTimeWait, SoftnetDropped, DeviceRxDropped} {
-		if _, ok := before.Get(k); !ok {
-			t.Errorf("%v is absent", k)
+		was, known := before.Get(k)
+		is, still := after.Get(k)
+		if !known || !still || is < was && definitions[k].kind == total {
+			t.Errorf("%v: %d (present: %v), then %d (present: %v)", k, was, known, is, still)
 		}
-	}
-	refuse(t)
-	if err := r.Read(&after); err != nil {
-		t.Fatal(err)
-	}
-	d := Sub(&after, &before)
-	for _, k := range []Counter{ActiveOpens, OutRsts} {
-		if n, _ := d.Get(k); n < 1 {
-			t.Errorf("%v did not move", k)
-		}
-	}
-}
-
-// refuse connects to a port where nobody listens.
-func refuse(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	if c, err := net.Dial("tcp", addr); err == nil {
-		c.Close()
-		t.Fatal("a port where nobody listens took a connection")
 	}
 }
 
