@@ -38,7 +38,7 @@ type Gate struct {
 	budget  *ebpf.Map // [pass, lose]: what may still pass, what then is still lost
 	counts  *ebpf.Map // [passed, lost]
 	program *ebpf.Program
-	link    link.Link
+	detach  func() error
 }
 
 // Gate puts a gate for the segments that match into a device of the namespace.
@@ -53,16 +53,32 @@ func (ns *Namespace) Gate(device string, m Match) (*Gate, error) {
 		g.Close()
 		return nil, err
 	}
-	err = ns.Do(func() (err error) {
-		g.link, err = link.AttachTCX(link.TCXOptions{Interface: index, Program: g.program, Attach: ebpf.AttachTCXIngress})
-		return err
-	})
+	g.detach, err = ns.attachTCX(index, g.program)
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		g.detach, err = ns.attachFilter(index, g.program.FD())
+	}
 	if err != nil {
 		g.Close()
-		return nil, fmt.Errorf("lab: attach a gate to %s (needs Linux 6.6 and CAP_NET_ADMIN): %w", device, err)
+		return nil, fmt.Errorf("lab: attach a gate to %s: %w", device, err)
 	}
 	return g, nil
 }
+
+// attachTCX puts a program where packets come into a device, and returns how it
+// is taken away.
+func (ns *Namespace) attachTCX(index int, program *ebpf.Program) (detach func() error, err error) {
+	err = ns.Do(func() error {
+		l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: program, Attach: ebpf.AttachTCXIngress})
+		if err == nil {
+			detach = l.Close
+		}
+		return err
+	})
+	return detach, err
+}
+
+// gateName is the program's, as bpftool(8) shows it.
+const gateName = "hotlap_gate"
 
 func (g *Gate) load(m Match) (err error) {
 	array := &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: 1}
@@ -73,7 +89,7 @@ func (g *Gate) load(m Match) (err error) {
 		return fmt.Errorf("lab: a gate's map: %w", err)
 	}
 	g.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "hotlap_gate", Type: ebpf.SchedCLS, License: "GPL",
+		Name: gateName, Type: ebpf.SchedCLS, License: "GPL",
 		Instructions: gateProgram(m, g.budget.FD(), g.counts.FD()),
 	})
 	if err != nil {
@@ -103,8 +119,8 @@ func (g *Gate) Counts() (passed, lost uint64, err error) {
 // Close takes the gate away: all packets pass.
 func (g *Gate) Close() error {
 	var errs []error
-	if g.link != nil {
-		errs = append(errs, g.link.Close())
+	if g.detach != nil {
+		errs = append(errs, g.detach())
 	}
 	if g.program != nil {
 		errs = append(errs, g.program.Close())
@@ -117,7 +133,7 @@ func (g *Gate) Close() error {
 	return errors.Join(errs...)
 }
 
-// What a program of TCX returns.
+// What a program of TCX or a filter returns.
 const (
 	tcxNext = -1
 	tcxDrop = 2

@@ -118,3 +118,43 @@ func TestGateIsTakenAway(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What serves kernels without TCX does the same here, with two filters at once.
+func TestGateAsFilter(t *testing.T) {
+	ns := namespace(t)
+	index, err := ns.index("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := ns.Listen(netip.AddrPortFrom(ipv4, 0), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var gates [2]Gate
+	for i, flags := range []uint8{SYN, SYN | ACK} {
+		g := &gates[i]
+		if err := g.load(Match{Mask: SYN | ACK, Flags: flags}); err != nil {
+			t.Fatal(err)
+		}
+		if g.detach, err = ns.attachFilter(index, g.program.FD()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := gates[0].Set(0, 1); err != nil {
+		t.Fatal(err)
+	}
+	c, err := ns.Connect(l.Local()) // with the SYN's retransmit
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i, lost := range []uint64{1, 0} {
+		if p, n, err := gates[i].Counts(); p != 1 || n != lost || err != nil {
+			t.Errorf("gate %d: %d passed, %d were lost, %v", i, p, n, err)
+		}
+		if err := gates[i].Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,8 @@ type Namespace struct {
 	quit  chan struct{}
 	close sync.Once
 	done  chan struct{}
+
+	filters atomic.Uint32 // made so far: see attachFilter
 }
 
 var errClosed = errors.New("lab: the namespace is closed")

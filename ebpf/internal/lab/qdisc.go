@@ -18,7 +18,8 @@ const (
 	tcaTBFParms = 1
 	tcaTBFBurst = 6
 	tcHRoot     = 0xFFFFFFFF
-	handle      = 1 << 16 // 1:
+	// tokenBucketHandle is what tc(8) writes as 1:
+	tokenBucketHandle = 1 << 16
 )
 
 // QdiscDrops lets the loopback device's queueing discipline drop n packets: a
@@ -79,11 +80,7 @@ func (p *Provoked) tokenBucket(ns *Namespace, device string, burst uint32) error
 	if err != nil {
 		return err
 	}
-	root := make([]byte, sizeofTcMsg)
-	binary.NativeEndian.PutUint32(root[4:], uint32(index))
-	binary.NativeEndian.PutUint32(root[12:], tcHRoot)
-	add := append([]byte(nil), root...)
-	binary.NativeEndian.PutUint32(add[8:], handle)
+	add := tcMessage(index, tokenBucketHandle, tcHRoot, 0)
 	add = netlink.AppendAttribute(add, tcaKind, []byte("tbf\x00"))
 	options := netlink.AppendAttribute(nil, tcaTBFParms, tokenBucketParameters())
 	options = netlink.AppendAttribute(options, tcaTBFBurst, binary.NativeEndian.AppendUint32(nil, burst))
@@ -91,11 +88,9 @@ func (p *Provoked) tokenBucket(ns *Namespace, device string, burst uint32) error
 	if err := ns.route(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, add); err != nil {
 		return fmt.Errorf("tbf at %s (needs CONFIG_NET_SCH_TBF): %w", device, err)
 	}
-	p.undo = append(p.undo, func() error { return ns.route(unix.RTM_DELQDISC, 0, root) })
+	p.undo = append(p.undo, func() error { return ns.route(unix.RTM_DELQDISC, 0, tcMessage(index, 0, tcHRoot, 0)) })
 	return nil
 }
-
-const sizeofTcMsg = 20
 
 // tokenBucketParameters is a struct tc_tbf_qopt.
 func tokenBucketParameters() []byte {
