@@ -19,12 +19,12 @@ import (
 // A world is a network namespace with a client for it, that is used from
 // outside.
 type world struct {
-	*testing.T
+	testing.TB
 	ns     *lab.Namespace
 	client *diag.Client
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	need.Root(t)
 	ns, err := lab.New()
@@ -32,7 +32,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(ns.Close)
-	w := &world{T: t, ns: ns}
+	w := &world{TB: t, ns: ns}
 	if err := ns.Do(func() (err error) {
 		w.client, err = diag.Open()
 		return err
@@ -226,6 +226,22 @@ func unprivileged(t *testing.T, port string) {
 	if err != nil || len(sockets) != 2 || sockets[0].InfoBytes == 0 {
 		t.Errorf("both ends of a connection: %+v, %v", sockets, err)
 	}
+}
+
+// BenchmarkSockets takes snapshots of both ends of 1000 connections.
+func BenchmarkSockets(b *testing.B) {
+	const connections = 1000
+	w := newWorld(b)
+	w.serve("127.0.0.1", "127.0.0.1", connections)
+	var all []diag.Socket
+	var err error
+	b.ReportAllocs()
+	for b.Loop() {
+		if all, err = w.client.Sockets(all[:0], diag.Filter{}); err != nil || len(all) != 2*connections {
+			b.Fatalf("%d sockets, %v", len(all), err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*2*connections), "ns/socket")
 }
 
 func BenchmarkListeners(b *testing.B) {
