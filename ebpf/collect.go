@@ -13,7 +13,6 @@ import (
 // sample puts together what there is to see.
 func (w *watcher) sample() (Sample, error) {
 	w.readCounters()
-	w.readEvidence()
 	c := collection{w: w, servers: map[place]*Server{}, destinations: map[place]*Destination{}, listeners: map[uint64]*Listener{}}
 	c.Sample = Sample{
 		At: time.Now(), Elapsed: time.Since(w.start), Tier: w.tier(), Unseen: w.allUnseen(),
@@ -22,13 +21,15 @@ func (w *watcher) sample() (Sample, error) {
 	}
 	c.kernel()
 	c.queues()
-	if err := c.programs(); err != nil {
+	closed, err := c.programs()
+	if err != nil {
 		return Sample{}, err
 	}
+	w.readEvidence(closed)
 	c.tcp()
 	c.affected()
 	c.rows()
-	c.Cost.CPU = threadCPU()
+	c.Cost.Setup, c.Cost.CPU = w.setup, threadCPU()-w.setup
 	return c.Sample, nil
 }
 
@@ -105,15 +106,19 @@ var dropCounters = map[string]Counter{
 	"PROTO_MEM":      ReceiveBufferDrops,
 }
 
-// programs takes what the BPF programs counted.
-func (c *collection) programs() error {
+// programs takes what the BPF programs counted, of which closed are the sockets
+// that they have the final totals of.
+func (c *collection) programs() (closed uint64, err error) {
 	w := c.w
 	if w.programs == nil {
-		return nil
+		return 0, nil
 	}
 	counted, err := w.programs.Read()
 	if err != nil {
-		return err
+		return 0, err
+	}
+	for _, t := range counted.Traffic {
+		closed += t.Closed
 	}
 	for kind, n := range counted.Totals {
 		c.count(c.Total, kinds[kind], n)
@@ -136,14 +141,14 @@ func (c *collection) programs() error {
 		c.Lost[Counter(what)] = n
 	}
 	if err := c.examples(); err != nil {
-		return err
+		return 0, err
 	}
 	if w.runStats == nil {
-		return nil
+		return closed, nil
 	}
 	runs, spent, err := w.programs.RunTime()
 	c.Cost.BPFRuns, c.Cost.BPF = &runs, &spent
-	return err
+	return closed, err
 }
 
 // count adds to a counter if all that it comes from is there.

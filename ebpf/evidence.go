@@ -10,31 +10,42 @@ import (
 // evidence is the TCP_INFO of the clients' sockets that are open.
 type evidence struct {
 	open     map[netip.AddrPort]*Evidence
-	next     time.Time // not to be read again before
+	closed   uint64        // sockets whose totals the BPF programs had then
+	at       time.Time     // it was read
+	took     time.Duration // to read it
 	snapshot []diag.Socket
 }
 
-// Reading TCP_INFO takes 5 ms for 6000 sockets, and a machine may have more.
-// Where it takes longer than evidenceFree it takes at most one part in
-// evidenceShare of the time, and the figures may be older than the sample.
+// Reading TCP_INFO takes 2 ms and more, as the kernel walks its whole table: 5 ms
+// with 6000 sockets. So it is not done at every sample.
 const (
-	evidenceFree  = 2 * time.Millisecond
-	evidenceShare = 100
+	evidenceShare      = 1000 // at most one part of so many of the time goes into it,
+	evidenceShareMoved = 50   // or of so many, where sockets were closed since
 )
 
 // readEvidence sums up TCP_INFO by destination, of the sockets in scope that
-// connected: those whose own port nobody listens on.
-func (w *watcher) readEvidence() {
+// connected: those whose own port nobody listens on. The totals of sockets that
+// are closed are the programs': those that were closed since the last reading
+// must not be counted in both.
+func (w *watcher) readEvidence(closed uint64) {
 	e := &w.evidence
 	began := time.Now()
-	if w.sockets == nil || began.Before(e.next) {
+	since := began.Sub(e.at)
+	switch moved := closed != e.closed; {
+	case w.sockets == nil:
+		return
+	case since >= evidenceShare*e.took, moved && since >= evidenceShareMoved*e.took:
+	case moved:
+		e.open = nil
+		return
+	default:
 		return
 	}
 	sockets, err := w.sockets.Sockets(e.snapshot[:0], w.evidenceFilter())
 	if w.failed[2] = err; err != nil {
 		return
 	}
-	e.snapshot, e.open = sockets, map[netip.AddrPort]*Evidence{}
+	e.snapshot, e.closed, e.open = sockets, closed, map[netip.AddrPort]*Evidence{}
 	if w.options.PID != 0 {
 		if own, err := socketInodes(w.options.PID); err == nil {
 			w.own = own
@@ -53,9 +64,8 @@ func (w *watcher) readEvidence() {
 			e.add(s)
 		}
 	}
-	if took := time.Since(began); took > evidenceFree {
-		e.next = time.Now().Add(evidenceShare * took)
-	}
+	e.at = time.Now()
+	e.took = e.at.Sub(began)
 }
 
 // evidenceFilter lets the kernel leave out what it can.

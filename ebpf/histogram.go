@@ -2,7 +2,9 @@ package ebpf
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
+	"sort"
 	"time"
 
 	"hotlap/ebpf/internal/prog"
@@ -49,4 +51,22 @@ func (h Histogram) MarshalJSON() ([]byte, error) {
 		}
 	}
 	return json.Marshal(pairs)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (h *Histogram) UnmarshalJSON(text []byte) error {
+	var pairs [][2]uint64
+	if err := json.Unmarshal(text, &pairs); err != nil {
+		return err
+	}
+	*h = Histogram{}
+	for _, pair := range pairs {
+		from := time.Duration(pair[0]) * time.Microsecond
+		i := sort.Search(len(h), func(i int) bool { return prog.BucketFrom(i) >= from })
+		if i == len(h) || prog.BucketFrom(i) != from {
+			return fmt.Errorf("no bucket begins at %v", from)
+		}
+		h[i] = pair[1]
+	}
+	return nil
 }

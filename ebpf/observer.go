@@ -26,6 +26,7 @@ type Options struct {
 	Ports []uint16
 	// PID is a process: the connections it makes, the ports it listens on, and
 	// the connections of these. Its network namespace is used if Netns is empty.
+	// Connections that it had made before Open are seen in TCP_INFO alone.
 	PID int
 	// Deep adds exact peaks of accept queues and the time that connects spend
 	// in search of a local port, at some cost for each connection.

@@ -112,7 +112,8 @@ type Example struct {
 
 // Cost is what the observer took.
 type Cost struct {
-	CPU time.Duration `json:"cpu_ns"` // of its thread
+	Setup time.Duration `json:"setup_ns"` // CPU time of Open: most of it goes into loading BPF programs
+	CPU   time.Duration `json:"cpu_ns"`   // of its thread, since Open
 	// Of its BPF programs. Nil: not known, ask with Options.RunStats.
 	BPFRuns *uint64        `json:"bpf_runs,omitempty"`
 	BPF     *time.Duration `json:"bpf_ns,omitempty"`

@@ -85,6 +85,13 @@ func TestHistogram(t *testing.T) {
 	if err != nil || string(b) != "[[8,99],[2048,1]]" {
 		t.Errorf("%s %v", b, err)
 	}
+	var again Histogram
+	if err := json.Unmarshal(b, &again); err != nil || again != h {
+		t.Errorf("%v is read as %v: %v", h, again, err)
+	}
+	if err := json.Unmarshal([]byte("[[9,1]]"), &again); err == nil {
+		t.Error("a bucket that is none is taken")
+	}
 }
 
 func TestSYNTimeouts(t *testing.T) {

@@ -32,6 +32,7 @@ type watcher struct {
 	runStats    interface{ Close() error }
 	examples    []Example
 	startTime   time.Duration // CLOCK_MONOTONIC at start
+	setup       time.Duration // CPU time until then
 	synTimeouts []time.Duration
 }
 
@@ -59,6 +60,7 @@ func open(options Options) (*watcher, error) {
 	w.now = w.base
 	w.start, w.startTime = time.Now(), monotonic()
 	w.poll()
+	w.setup = threadCPU()
 	return w, nil
 }
 
