@@ -12,15 +12,15 @@ type evidence struct {
 	open     map[netip.AddrPort]*Evidence
 	closed   uint64        // sockets whose totals the BPF programs had then
 	at       time.Time     // it was read
-	took     time.Duration // to read it
+	took     time.Duration // of CPU, to read it
 	snapshot []diag.Socket
 }
 
 // Reading TCP_INFO takes 2 ms and more, as the kernel walks its whole table: 5 ms
 // with 6000 sockets. So it is not done at every sample.
 const (
-	evidenceShare      = 1000 // at most one part of so many of the time goes into it,
-	evidenceShareMoved = 50   // or of so many, where sockets were closed since
+	evidenceShare      = 400 // at most one part of so many of the time goes into it,
+	evidenceShareMoved = 50  // or of so many, where sockets were closed since
 )
 
 // readEvidence sums up TCP_INFO by destination, of the sockets in scope that
@@ -29,8 +29,7 @@ const (
 // must not be counted in both.
 func (w *watcher) readEvidence(closed uint64) {
 	e := &w.evidence
-	began := time.Now()
-	since := began.Sub(e.at)
+	since, began := time.Since(e.at), threadCPU()
 	switch moved := closed != e.closed; {
 	case w.sockets == nil:
 		return
@@ -64,8 +63,7 @@ func (w *watcher) readEvidence(closed uint64) {
 			e.add(s)
 		}
 	}
-	e.at = time.Now()
-	e.took = e.at.Sub(began)
+	e.at, e.took = time.Now(), threadCPU()-began
 }
 
 // evidenceFilter lets the kernel leave out what it can.

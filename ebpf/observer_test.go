@@ -257,6 +257,117 @@ func TestAnotherNamespaceIsInvisible(t *testing.T) {
 	}
 }
 
+// What befalls a client goes to its destination, whichever way it names that.
+func TestDestinations(t *testing.T) {
+	need.Root(t)
+	for _, test := range []struct{ dial, want string }{
+		{"127.0.0.1", "127.0.0.1"},
+		{"::1", "::1"},
+		{"::ffff:127.0.0.1", "127.0.0.1"},
+	} {
+		t.Run(test.dial, func(t *testing.T) {
+			ns, file := namespace(t)
+			o := observed(t, Options{Netns: file})
+			dial := netip.MustParseAddr(test.dial)
+			refused, err := ns.Refused(dial, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer refused.Close()
+			exhausted, err := ns.PortExhaustion(dial, 5, 4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer exhausted.Close()
+			s := read(t, o)
+			for _, of := range []struct {
+				at   netip.AddrPort
+				k    Counter
+				want uint64
+			}{{refused.At, ConnectFailures, 3}, {refused.At, RSTsIn, 3}, {exhausted.At, PortsExhausted, 4}} {
+				at := netip.AddrPortFrom(netip.MustParseAddr(test.want), of.at.Port())
+				found := false
+				for _, d := range s.Destinations {
+					if d.Addr == at {
+						found = true
+						if d.Counts[of.k] != of.want {
+							t.Errorf("%v: %s is %d, want %d", at, of.k, d.Counts[of.k], of.want)
+						}
+					}
+				}
+				if !found {
+					t.Errorf("no destination %v", at)
+				}
+			}
+			for _, sv := range s.Servers {
+				if sv.Addr == netip.AddrPortFrom(netip.MustParseAddr(test.want), refused.At.Port()) && sv.Counts[RSTsOut] != 3 {
+					t.Errorf("server %v sent %d RSTs, want 3", sv.Addr, sv.Counts[RSTsOut])
+				}
+			}
+			if s.Total[RSTsOut] != 3 || len(s.Servers) != 1 {
+				t.Errorf("%d RSTs out, from %d servers: want 3 from one", s.Total[RSTsOut], len(s.Servers))
+			}
+		})
+	}
+}
+
+// A peer that does not read holds the sender up, and its socket says so: while
+// it is open and once it is closed.
+func TestEvidence(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	l, err := ns.Listen(netip.AddrPortFrom(loopback, 0), 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := ns.Connect(l.Local())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size, held = 16 << 20, 200 * time.Millisecond
+	written := make(chan error)
+	go func() {
+		_, err := client.Write(make([]byte, size))
+		written <- err
+	}()
+	evidence := func(enough func(*Evidence) bool) *Evidence {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(pollEvery) {
+			s := read(t, o)
+			if len(s.Destinations) == 1 && s.Destinations[0].TCP != nil && enough(s.Destinations[0].TCP) {
+				return s.Destinations[0].TCP
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("in the end: %+v", s.Destinations)
+			}
+		}
+	}
+	open := *evidence(func(e *Evidence) bool { return e.ReceiveLimited >= held })
+	if open.Open != 1 || open.Closed != 0 || open.MinRTT <= 0 || open.Busy < open.ReceiveLimited {
+		t.Errorf("open: %+v", open)
+	}
+	buffer := make([]byte, 1<<20)
+	for n := 0; n < size; {
+		m, err := server.Read(buffer)
+		if err != nil || m == 0 {
+			t.Fatal(m, err)
+		}
+		n += m
+	}
+	if err := errors.Join(<-written, client.Close(), server.Close()); err != nil {
+		t.Fatal(err)
+	}
+	closed := *evidence(func(e *Evidence) bool { return e.Closed == 1 })
+	if closed.Open != 0 || closed.ReceiveLimited < open.ReceiveLimited || closed.ReceiveLimited > closed.Busy || closed.Busy > 30*time.Second || closed.MinRTT <= 0 {
+		t.Errorf("closed: %+v, and when it was open %+v", closed, open)
+	}
+}
+
 func TestPortsInScope(t *testing.T) {
 	need.Root(t)
 	ns, file := namespace(t)

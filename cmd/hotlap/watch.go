@@ -202,14 +202,21 @@ func serveMetrics(ctx context.Context, std *stdio, o *ebpf.Observer, addr string
 }
 
 func runSelfTest(std *stdio) int {
-	fmt.Fprintln(std.out, watch.CheckHeader)
-	failed := 0
-	ebpf.SelfTest(func(c ebpf.Check) {
+	rows, failed := 0, 0
+	err := ebpf.SelfTest(func(c ebpf.Check) {
+		if rows == 0 {
+			fmt.Fprintln(std.out, watch.CheckHeader)
+		}
+		rows++
 		fmt.Fprint(std.out, watch.CheckRow(c))
 		if !c.Passed() {
 			failed++
 		}
 	})
+	if err != nil {
+		std.complain("watch", "%v", err)
+		return exitFailed
+	}
 	if failed > 0 {
 		std.complain("watch", "self-test: %d rows failed: do not trust what is observed of these on this kernel", failed)
 		return exitFailed

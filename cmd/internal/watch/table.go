@@ -114,6 +114,10 @@ func (v *view) destinations() {
 		}
 		v.line("%-32s %10s %8s %8s %7s %8s %10s %7s %8s", d.Addr, v.rate(v.delta.Destinations[i].Counts, ebpf.Connects), p50, p99,
 			count(d.Counts, ebpf.ConnectFailures), count(d.Counts, ebpf.PortsExhausted), again, count(d.Counts, ebpf.RSTsIn), rtt)
+		if searches := d.Counts[ebpf.PortSearches]; searches > 0 {
+			mean := time.Duration(d.Counts[ebpf.PortSearchNs] / searches)
+			v.line("  search for a local port: mean %v, longest %v", mean, d.PortSearchMax)
+		}
 	}
 }
 

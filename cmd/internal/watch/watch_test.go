@@ -20,9 +20,10 @@ func samples() (total, delta ebpf.Sample) {
 		Counts: ebpf.Counts{ebpf.ListenDrops: 312, ebpf.AcceptOverflows: 312, ebpf.AcceptOverflowConnections: 156},
 	}
 	destination := ebpf.Destination{
-		Addr:   netip.MustParseAddrPort("[::1]:80"),
-		Counts: ebpf.Counts{ebpf.Connects: 1000, ebpf.PortsExhausted: 4},
-		TCP:    &ebpf.Evidence{MinRTT: 30 * time.Microsecond},
+		Addr:          netip.MustParseAddrPort("[::1]:80"),
+		Counts:        ebpf.Counts{ebpf.Connects: 1000, ebpf.PortsExhausted: 4, ebpf.PortSearches: 1000, ebpf.PortSearchNs: 2000000},
+		PortSearchMax: 90 * time.Microsecond,
+		TCP:           &ebpf.Evidence{MinRTT: 30 * time.Microsecond},
 	}
 	destination.ConnectLatency[20] = 1000
 	total = ebpf.Sample{
@@ -44,6 +45,7 @@ func TestTable(t *testing.T) {
 		"its BPF programs not measured",
 		"127.0.0.1:8080 pid 42 ##########.......... 65/128 129 156.0 312 156",
 		"[::1]:80 500.0 80µs 80µs - 4 - - 30µs",
+		"search for a local port: mean 2µs, longest 90µs",
 		"accept overflows 156.0 312",
 		"drops 2.5 5\nSOCKET_BACKLOG 2.5 5",
 		"ListenOverflows 0.0 312 namespace",

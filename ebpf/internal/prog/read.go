@@ -149,7 +149,8 @@ func (t *Traffic) add(o *observeTraffic, tick time.Duration) {
 	t.SearchTime += time.Duration(o.SearchNs)
 	t.SearchMax = max(t.SearchMax, time.Duration(o.SearchMaxNs))
 	t.Closed += o.Closed
-	t.Busy += time.Duration(o.BusyJiffies) * tick
+	// As in TCP_INFO, busy includes the time it was held up.
+	t.Busy += time.Duration(o.BusyJiffies+o.RwndLimitedJiffies+o.SndbufLimitedJiffies) * tick
 	t.Receive += time.Duration(o.RwndLimitedJiffies) * tick
 	t.Send += time.Duration(o.SndbufLimitedJiffies) * tick
 	if rtt := time.Duration(o.MinRttUs) * time.Microsecond; rtt > 0 && (t.MinRTT == 0 || rtt < t.MinRTT) {

@@ -70,7 +70,7 @@ struct traffic {
 	__u64 search_ns;
 	__u64 search_max_ns;
 	__u64 closed; /* final totals of closed sockets */
-	__u64 busy_jiffies;
+	__u64 busy_jiffies; /* without that of the next two */
 	__u64 rwnd_limited_jiffies;
 	__u64 sndbuf_limited_jiffies;
 	__u64 min_rtt_us; /* 0: none yet */
