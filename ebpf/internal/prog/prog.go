@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -55,8 +56,8 @@ type Programs struct {
 // deep are the programs of deep mode: they cost something on every connection.
 var deep = []string{observeProgDataReady, observeProgPortSearch}
 
-// Load loads and attaches the programs. It fails if the kernel refuses any that
-// its type information promised; what it lacks is said in Missing.
+// Load loads and attaches the programs. Those that this kernel lacks the
+// tracepoint for, or refuses, are said in Missing; if it refuses all, Load fails.
 func Load(c Config) (*Programs, error) {
 	if len(c.Ports) > MaxPorts {
 		return nil, fmt.Errorf("%d ports: an observer watches at most %d", len(c.Ports), MaxPorts)
@@ -72,21 +73,42 @@ func Load(c Config) (*Programs, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Programs{Missing: missing, reasons: enumNames(kernel, "skb_drop_reason", "SKB_DROP_REASON_"), resets: enumNames(kernel, "sk_rst_reason", "SK_RST_REASON_")}
-	p.all, err = ebpf.NewCollection(spec)
-	if errors.Is(err, os.ErrPermission) && spec.Programs[observeProgPortSearch] != nil {
-		missing[observeProgPortSearch] = "sockops programs need CAP_NET_ADMIN"
-		delete(spec.Programs, observeProgPortSearch)
-		p.all, err = ebpf.NewCollection(spec)
+	p := &Programs{
+		Missing: missing,
+		reasons: enumNames(kernel, "skb_drop_reason", "SKB_DROP_REASON_"),
+		resets:  enumNames(kernel, "sk_rst_reason", "SK_RST_REASON_"),
 	}
-	if err != nil {
-		return nil, explain(err)
+	if p.all, err = load(spec, missing); err != nil {
+		return nil, err
 	}
 	if err := p.start(); err != nil {
 		p.Close()
 		return nil, err
 	}
 	return p, nil
+}
+
+// load loads what the kernel takes of the programs, and adds the others to missing.
+func load(spec *ebpf.CollectionSpec, missing map[string]string) (*ebpf.Collection, error) {
+	all, err := ebpf.NewCollection(spec)
+	if err == nil {
+		return all, nil
+	}
+	for name, program := range spec.Programs {
+		alone := spec.Copy()
+		maps.DeleteFunc(alone.Programs, func(other string, _ *ebpf.ProgramSpec) bool { return other != name })
+		one, err := ebpf.NewCollection(alone)
+		if err == nil {
+			one.Close()
+			continue
+		}
+		missing[name] = explain(program, err).Error()
+		delete(spec.Programs, name)
+	}
+	if len(spec.Programs) == 0 {
+		return nil, explain(nil, err)
+	}
+	return ebpf.NewCollection(spec)
 }
 
 // checkCapabilities says which are missing: the kernel would only say EPERM.
@@ -104,11 +126,14 @@ func checkCapabilities() error {
 }
 
 // explain says what may be missing where the kernel says only EPERM.
-func explain(err error) error {
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("loading BPF programs is not permitted, though the process has CAP_BPF and CAP_PERFMON; in a container they have to be those of the machine, and no seccomp filter may forbid bpf(2): %w", err)
+func explain(program *ebpf.ProgramSpec, err error) error {
+	switch {
+	case !errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("loading BPF programs: %w", err)
+	case program != nil && program.Type == ebpf.SockOps:
+		return errors.New("sockops programs need CAP_NET_ADMIN")
 	}
-	return fmt.Errorf("loading BPF programs: %w", err)
+	return fmt.Errorf("loading BPF programs is not permitted, though the process has CAP_BPF and CAP_PERFMON; in a container they have to be those of the machine, and no seccomp filter may forbid bpf(2): %w", err)
 }
 
 // start attaches what was loaded.
@@ -134,7 +159,7 @@ func (p *Programs) start() error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("attaching %s: %w", name, explain(err))
+			return fmt.Errorf("attaching %s: %w", name, err)
 		}
 		p.links = append(p.links, l)
 	}
