@@ -13,6 +13,19 @@ import (
 	"hotlap/ebpf/internal/prog"
 )
 
+// How it goes:
+//
+//  1. Open starts the observer's thread, which enters the namespace and opens
+//     what it may of the kernel's counters, sock_diag and the BPF programs (watcher.go).
+//     Which counters that makes known is decided there, once (known.go).
+//  2. 20 times a second it looks at the accept queues, and finds out why
+//     listeners refused what they did (queues.go).
+//  3. Read asks it for a Sample: it puts together what the programs counted,
+//     TCP_INFO and the kernel's counters (collect.go, evidence.go, affected.go).
+//  4. Sub takes two Samples apart, without the kernel (sub.go).
+//
+// The self-test (selftest.go) provokes what an observer should see.
+
 // Options say whose sockets are observed: those that meet all that is set. The
 // zero value is every TCP socket of the caller's network namespace.
 type Options struct {

@@ -2,26 +2,32 @@
 #pragma once
 #include "subject.h"
 
+/* Also of a per-CPU value: a softirq may come between a program's load and store. */
+static __always_inline void add(__u64 *to, __u64 n)
+{
+	__sync_fetch_and_add(to, n);
+}
+
 static __always_inline void count(struct fault *f, __u64 n, __u32 tgid, __u16 peer_port)
 {
 	__u64 zero = 0, *v;
 	struct example *e;
 
 	if (f->kind < KINDS)
-		__sync_fetch_and_add(&totals[f->kind], n);
+		add(&totals[f->kind], n);
 	v = bpf_map_lookup_elem(&faults, f);
 	if (!v) {
 		bpf_map_update_elem(&faults, f, &zero, BPF_NOEXIST); /* another CPU may have been first */
 		v = bpf_map_lookup_elem(&faults, f);
 	}
 	if (v)
-		__sync_fetch_and_add(v, n);
+		add(v, n);
 	else
-		__sync_fetch_and_add(&lost_faults, n);
+		add(&lost_faults, n);
 
 	e = bpf_ringbuf_reserve(&examples, sizeof(*e), 0);
 	if (!e) {
-		__sync_fetch_and_add(&lost_examples, 1);
+		add(&lost_examples, 1);
 		return;
 	}
 	e->at_ns = bpf_ktime_get_ns();
@@ -48,7 +54,7 @@ static __always_inline struct traffic *traffic_of(struct subject *who)
 	t = bpf_map_lookup_elem(&traffic, who);
 	if (t)
 		return t;
-	__sync_fetch_and_add(&lost_traffic, 1);
+	add(&lost_traffic, 1);
 	struct subject none = {}; /* a row of its own, made before the programs start */
 	return bpf_map_lookup_elem(&traffic, &none);
 }

@@ -28,7 +28,7 @@ static __always_inline void connect_starts(struct sock *sk)
 		return;
 	c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!c) {
-		__sync_fetch_and_add(&lost_conns, 1);
+		add(&lost_conns, 1);
 		return;
 	}
 	new.who.role = ROLE_CLIENT;
@@ -39,7 +39,7 @@ static __always_inline void connect_starts(struct sock *sk)
 	*c = new;
 	t = traffic_of(&new.who);
 	if (t)
-		t->connects++;
+		add(&t->connects, 1);
 }
 
 static __always_inline void connect_ends(struct sock *sk, struct conn *c)
@@ -48,9 +48,9 @@ static __always_inline void connect_ends(struct sock *sk, struct conn *c)
 	if (!t)
 		return;
 	__u32 i = bucket_of((bpf_ktime_get_ns() - c->start_ns) / 1000);
-	t->established++;
+	add(&t->established, 1);
 	if (i < BUCKETS)
-		t->latency_us[i]++;
+		add(&t->latency_us[i], 1);
 }
 
 /* A search for a local port that found none fails before any segment went out:
@@ -132,8 +132,8 @@ int port_search(struct bpf_sock_ops *ctx)
 	t = traffic_of(&c->who);
 	if (!t)
 		return 1;
-	t->searches++;
-	t->search_ns += ns;
+	add(&t->searches, 1);
+	add(&t->search_ns, ns);
 	if (ns > t->search_max_ns)
 		t->search_max_ns = ns;
 	return 1;
@@ -156,10 +156,10 @@ int destroy_sock(__u64 *ctx)
 	t = traffic_of(&c->who);
 	if (!tp || !t)
 		return 0;
-	t->closed++;
-	t->busy_jiffies += tp->chrono_stat[0];
-	t->rwnd_limited_jiffies += tp->chrono_stat[1];
-	t->sndbuf_limited_jiffies += tp->chrono_stat[2];
+	add(&t->closed, 1);
+	add(&t->busy_jiffies, tp->chrono_stat[0]);
+	add(&t->rwnd_limited_jiffies, tp->chrono_stat[1]);
+	add(&t->sndbuf_limited_jiffies, tp->chrono_stat[2]);
 	rtt = tp->rtt_min.s[0].v;
 	if (rtt && rtt != ~0U && (!t->min_rtt_us || rtt < t->min_rtt_us))
 		t->min_rtt_us = rtt;
@@ -314,7 +314,7 @@ int data_ready(__u64 *ctx)
 	peak = bpf_map_lookup_elem(&accept_peak, &who.cookie);
 	if (!peak) {
 		if (bpf_map_update_elem(&accept_peak, &who.cookie, &queued, BPF_ANY))
-			__sync_fetch_and_add(&lost_peaks, 1);
+			add(&lost_peaks, 1);
 	} else if (queued > *peak) {
 		*peak = queued;
 	}
