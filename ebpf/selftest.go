@@ -162,9 +162,21 @@ func fileOf(ns *lab.Namespace) (file string, err error) {
 
 // checks are the rows: those of the lab's faults, and healthy ones.
 func checks() []check {
-	list := healthy()
+	list := append(healthy(),
+		check{
+			name: "receive queue collapsed", same: true, observe: seeKernel(procfs.PruneCalled),
+			inject: ofLab(func(ns *lab.Namespace) (*lab.Provoked, error) { return ns.ReceiveCollapse(loopback, 5) }),
+		},
+		check{
+			name: "queueing discipline drops", same: true, observe: seeKernel(procfs.QdiscDrops),
+			inject: ofLab(func(ns *lab.Namespace) (*lab.Provoked, error) { return ns.QdiscDrops(loopback, 10) }),
+		},
+	)
 	for _, f := range lab.Faults() {
-		see := sights[f.Name]
+		see, known := sights[f.Name]
+		if !known {
+			see.observe = func(*Sample, *provoked) []Figure { return nil } // and fails
+		}
 		list = append(list, check{
 			name: f.Name, programs: see.programs, same: see.same,
 			counters: f.Counters, inject: ofLab(f.Inject), observe: see.observe,
