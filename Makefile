@@ -4,7 +4,7 @@ PREFIX  ?= /usr/local
 VERSION  = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BIN      = hotlap
 
-.PHONY: all demo test check lint bench compare peers profile soak fuzz install clean build
+.PHONY: all demo test check lint generate bench compare peers profile soak fuzz install clean build
 
 all: build
 
@@ -27,6 +27,10 @@ lint:
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
+
+# The BPF objects, with clang 14: only after a change of ebpf/internal/prog/bpf.
+generate:
+	$(GO) generate ./ebpf/...
 
 bench:
 	$(GO) run ./bench/run

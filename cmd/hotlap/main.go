@@ -15,6 +15,7 @@ Usage: hotlap COMMAND [flags] [arguments]
   fetch     send a stream of requests, get every response as a line of JSON
   bench     load a server and measure it honestly
   serve     run a target server to try things against
+  watch     see what the kernel does to TCP sockets: queues, drops, resets
   demo      serve and fetch a million URLs, and check each answer
   version   print the version
 
@@ -53,6 +54,7 @@ var commands = []command{
 	{"fetch", runFetch},
 	{"bench", runBench},
 	{"serve", runServe},
+	{"watch", runWatch},
 	{"demo", runDemo},
 	{"version", runVersion},
 }
