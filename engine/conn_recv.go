@@ -146,35 +146,37 @@ type headMemo struct {
 // headMemoMost is the longest head that is remembered.
 const headMemoMost = 1 << 10
 
-// parseHead returns the facts of the head at the start of b and its length; 0
-// if more bytes are needed.
-func (c *conn) parseHead(k *call, b []byte) (f headFacts, n int, err error) {
+// parseHead returns the facts of the head at the start of b, good until the
+// next one is parsed, and its length; 0 if more bytes are needed.
+func (c *conn) parseHead(k *call, b []byte) (f *headFacts, n int, err error) {
 	memo := &c.o.memo
 	if n = len(memo.bytes); n > 0 && len(b) >= n && !k.p.head && bytes.Equal(b[:n], memo.bytes) {
-		return memo.facts, n, nil
+		return &memo.facts, n, nil
 	}
 	h := &c.l.head
 	n, err = h.ParseResponse(b, &c.l.limits)
 	if n == 0 || err != nil {
-		return f, 0, err
+		return nil, 0, err
 	}
-	f = headFacts{
+	f = &c.l.facts
+	*f = headFacts{
 		status: h.Status, minor: h.Minor,
 		persistent: h.Persistent(), closes: h.Close(), keepAliveMax: h.KeepAliveMax(),
 	}
 	f.framing, err = h.ResponseFraming(k.p.head)
 	if err != nil {
-		return f, 0, err
+		return nil, 0, err
 	}
 	if n <= headMemoMost && !k.p.head && f.status >= 200 {
 		memo.bytes = append(memo.bytes[:0], b[:n]...)
-		memo.facts = f
+		memo.facts = *f
 	}
 	return f, n, nil
 }
 
-// takeHead takes a response head from the start of b and returns its length; 0
-// if it is not complete, or not acceptable, which closes the connection.
+// takeHead takes a response head from the start of b, and with it a body that
+// is all there. It returns how many bytes that is; 0 if the head is not
+// complete, or not acceptable, which closes the connection.
 func (c *conn) takeHead(now int64, k *call, b []byte) int {
 	if k.first == 0 {
 		k.first = now
@@ -200,8 +202,7 @@ func (c *conn) takeHead(now int64, k *call, b []byte) int {
 		k.first = 0
 		return n
 	}
-	c.beginBody(now, k, f, b[:n])
-	return n
+	return c.beginBody(now, k, f, b, n)
 }
 
 var (
@@ -209,28 +210,35 @@ var (
 	errInterim       = fmt.Errorf("more than %d interim responses", MaxInterim)
 )
 
-// beginBody takes in the facts of a final head and prepares for its body.
-func (c *conn) beginBody(now int64, k *call, f headFacts, head []byte) {
+// beginBody takes in the facts of a final head, of n bytes, and prepares for
+// its body. It returns how many bytes of b were used.
+func (c *conn) beginBody(now int64, k *call, f *headFacts, b []byte, n int) int {
 	in := &c.in
 	k.part.attach(k)
 	k.Status = f.status
 	if c.l.e.cfg.KeepHead && !k.ghost {
-		k.head = append(k.head[:0], head...)
+		k.head = append(k.head[:0], b[:n]...)
 	}
 	in.minor = f.minor
 	in.closes = !f.persistent || f.framing.Kind == httpcodec.UntilClose
 	if f.keepAliveMax >= 0 && !in.closes {
 		c.bound = c.answers + 1 + f.keepAliveMax
 	}
+	if whole := f.framing; whole.Kind == httpcodec.Length && whole.Length <= int64(len(b)-n) && !c.keeps(k) {
+		k.Bytes = whole.Length // nothing to decode, nothing to keep: most of a load's answers
+		c.answered(now, k)
+		return n + int(whole.Length)
+	}
 	in.body.Reset(f.framing)
 	if in.body.Done() {
 		c.answered(now, k)
-		return
+		return n
 	}
 	in.inBody = true
 	if f.framing.Kind == httpcodec.Length && c.keeps(k) {
 		k.Body = c.l.roomFor(k, int(min(f.framing.Length, c.l.e.cfg.MaxBody, firstBuffer)))
 	}
+	return n
 }
 
 // keeps says whether bodies of k are kept.

@@ -64,6 +64,7 @@ type loop struct {
 	cipher    []byte // read(2)s of TLS connections
 	sealed    []byte // write(2)s of TLS connections
 	head      httpcodec.Head
+	facts     headFacts // of the last head that was parsed
 	limits    httpcodec.Limits
 }
 

@@ -299,6 +299,9 @@ func (r *run) recycle(batch []*Result) {
 // freeBodies releases the bodies of consumed results, and wakes the loops that
 // wait for the budget.
 func (e *Engine) freeBodies(results []*Result) {
+	if !e.cfg.KeepBody {
+		return
+	}
 	var small int64
 	freed := false
 	for _, res := range results {
