@@ -13,6 +13,7 @@ const usage = `hotlap sends HTTP/1.1 requests, fast, and says what became of eac
 Usage: hotlap COMMAND [flags] [arguments]
 
   fetch     send a stream of requests, get every response as a line of JSON
+  pipe      send requests for a program, such as one in Python
   serve     run a target server to try things against
   demo      serve and fetch a million URLs, and check each answer
   version   print the version
@@ -47,6 +48,7 @@ type command struct {
 
 var commands = []command{
 	{"fetch", runFetch},
+	{"pipe", runPipe},
 	{"serve", runServe},
 	{"demo", runDemo},
 	{"version", runVersion},
