@@ -147,8 +147,8 @@ func (c *client) answersIn(f frame) (list []answer) {
 		list = append(list, answer{
 			id: le.Uint64(e), status: int(le.Uint16(e[8:])), kind: c.hello.Kinds[e[10]], phase: c.hello.Phases[e[11]],
 			flags: e[23], total: time.Duration(le.Uint64(e[40:])) * time.Microsecond, bytes: le.Uint64(e[48:]), attempts: le.Uint32(e[68:]),
-			head: cut(int(le.Uint32(e[12:]))), body: cut(int(le.Uint32(e[16:]))),
-			message: cut(int(le.Uint16(e[20:]))), remote: cut(int(e[22])),
+			head: cut(int(le.Uint32(e[12:]))), message: cut(int(le.Uint16(e[20:]))), remote: cut(int(e[22])),
+			body: cut(int(le.Uint32(e[16:]))),
 		})
 	}
 	if len(rest) > 0 {

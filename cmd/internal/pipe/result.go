@@ -9,7 +9,7 @@ import (
 )
 
 // The entry of a result, little-endian; all entries of a frame come first, then
-// for each of them head, body, message and remote address.
+// for each of them head, message, remote address and body.
 //
 //	 0 u64 id
 //	 8 u16 status; 0 is none
@@ -76,12 +76,13 @@ func (b *batch) add(r *engine.Result) {
 		kind, phase, message = r.Err.Kind, r.Err.Phase, r.Err.Message
 		message = message[:min(len(message), math.MaxUint16)]
 	}
-	b.rest = append(append(append(b.rest, head...), r.Body...), message...)
+	b.rest = append(append(b.rest, head...), message...)
 	before := len(b.rest)
 	if r.Remote.IsValid() {
 		b.rest = r.Remote.AppendTo(b.rest)
 	}
 	remote := len(b.rest) - before
+	b.rest = append(b.rest, r.Body...)
 	e, le := b.entries, binary.LittleEndian
 	e = le.AppendUint64(e, r.Request.Tag.(*request).id)
 	e = le.AppendUint16(e, uint16(r.Status))
