@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"hotlap/cmd/internal/pipe"
 	"hotlap/cmd/internal/progress"
@@ -128,7 +129,7 @@ func (o *pipeOptions) serveStdio(ctx context.Context, std *stdio) int {
 		std.complain("pipe", "%v", err)
 		return exitFailed
 	}
-	e, session, err := o.newSession(std.in, std.out)
+	e, session, err := o.newSession(polled(std.in), polled(std.out))
 	if err != nil {
 		std.complain("pipe", "%v", err)
 		return exitFailed
@@ -160,6 +161,17 @@ func (o *pipeOptions) serveStdio(ctx context.Context, std *stdio) int {
 			return exitSIGTERM
 		}
 	}
+}
+
+// polled returns a pipe or a socket as a file that does not block: waiting for
+// it is then the business of Go's poller. A blocking read or write makes Go's
+// monitor look for it every 20 us, which took an eighth of the CPU time.
+func polled(f *os.File) *os.File {
+	info, err := f.Stat()
+	if err != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 || unix.SetNonblock(int(f.Fd()), true) != nil {
+		return f
+	}
+	return os.NewFile(f.Fd(), f.Name())
 }
 
 const stuckMessage = "the client wrote more requests than the window takes, and reads no results: " +

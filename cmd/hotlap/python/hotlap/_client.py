@@ -134,15 +134,10 @@ class Client:
     def _fail(self, why: str) -> None:
         """Ends all that is in flight, and all that waits."""
         self._dead = why
-        for r in self._wire.abandon():
-            done = r._done
-            if isinstance(done, partial) and not done.args[0].done():
-                done.args[0].set_exception(EngineError(why))
-        for f in (*self._queue, *self._askers):
-            if not f.done():
-                f.set_exception(EngineError(why))
-        self._queue.clear()
-        self._askers.clear()
+        lost: List[Any] = [r._done for r in self._wire.abandon()]
+        _fail_all(deque(d.args[0] for d in lost if isinstance(d, partial)), why)
+        _fail_all(self._queue, why)
+        _fail_all(self._askers, why)
         for s in self._streams:
             s.wake()
         if self._started is not None and not self._started.done():
@@ -387,6 +382,13 @@ class Client:
 def _settle(answer: "asyncio.Future[Response]", response: Response) -> None:
     if not answer.done():  # its task may have been canceled in this turn
         answer.set_result(response)
+
+
+def _fail_all(futures: "Deque[asyncio.Future[Any]]", why: str) -> None:
+    while futures:
+        f = futures.popleft()
+        if not f.done():
+            f.set_exception(EngineError(why))
 
 
 class _Stream:
