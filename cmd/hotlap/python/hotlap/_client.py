@@ -281,9 +281,8 @@ class Client:
             data = os.read(self._connection.read_fd, READ_SIZE)
         except BlockingIOError:
             return
-        except OSError as e:
-            self._died(str(e))
-            return
+        except OSError:  # a socket's peer is gone
+            data = b""
         if not data:
             self._died("")
             return

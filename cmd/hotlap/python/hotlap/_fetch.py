@@ -71,7 +71,7 @@ def _stream(wire: Wire, link: _Link, requests: Iterator[Asked], most: int) -> It
             count, ended = wire.ask_from(requests, room, take)
             taken += count
             more = not ended
-        link.turn(wait=not ready and not (more and room > 0))
+        link.turn(wait=taken > 0 and not ready and not (more and room > 0))
         for _ in range(min(len(ready), YIELD_MOST)):
             taken -= 1
             yield give()
@@ -119,6 +119,8 @@ class _Link:
             data = os.read(self._connection.read_fd, READ_SIZE)
         except BlockingIOError:
             return
+        except OSError:  # a socket's peer is gone
+            data = b""
         if data:
             self._wire.feed(data)
         elif not self._wire.ended:

@@ -24,6 +24,7 @@ _RESULT_SIZE = 72
 _HAS_BODY = 1
 _MAX_ENTRIES = 1 << 16
 _FILL_SECONDS = 0.005
+_BULK_MOST = 1 << 20  # bytes of large requests that are put together before they are sent
 
 Asked = Union[str, Request]
 Taker = Callable[[Response], object]
@@ -49,6 +50,7 @@ class Wire:
         self._pending: Dict[int, Response] = {}
         self._entries: List[bytes] = []  # of requests that are to be sent
         self._rest: List[bytes] = []
+        self._bulk = 0  # bytes of those of them that have more than a URL
         self._control: List[bytes] = []  # whole frames that follow them
         self._partial: List[bytes] = []  # of a frame that is not complete
         self._partial_size = 0
@@ -90,7 +92,7 @@ class Wire:
             for asked in source:
                 ask(asked, done)
                 count += 1
-                if count == most or time.monotonic() > until:
+                if count == most or self._bulk > _BULK_MOST or time.monotonic() > until:
                     return count, False
         return count, most > 0
 
@@ -105,6 +107,7 @@ class Wire:
         flags = 0 if q.content is None else _HAS_BODY
         entry = _ASK.pack(self._next_id, timeout, len(url), len(lines), len(body), len(method), flags)
         self._rest += (method, url, lines, body)
+        self._bulk += size
         return entry
 
     def _lines(self, q: Request) -> bytes:
@@ -155,7 +158,7 @@ class Wire:
             self._control += rest
         else:
             self._one_by_one(b"".join(rest))
-        self._entries, self._rest = [], []
+        self._entries, self._rest, self._bulk = [], [], 0
 
     def _one_by_one(self, rest: bytes) -> None:
         """Large requests have a frame each."""
