@@ -153,6 +153,11 @@ class Client:
         """Requests that have been sent to the engine and have no response."""
         return self._wire.in_flight
 
+    @property
+    def max_in_flight(self) -> int:
+        """How many may be: what was asked for, or what the engine has by default."""
+        return self._wire.window
+
     # Requests.
 
     async def get(self, url: str, **options: Any) -> Response:

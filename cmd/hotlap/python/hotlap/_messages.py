@@ -247,6 +247,8 @@ class Response:
     @property
     def encoding(self) -> str:
         """The charset that Content-Type names, else UTF-8."""
+        if b"charset" not in self._head.lower():  # most have none: no need to take the head apart
+            return "utf-8"
         for part in self.headers.get("content-type", "").split(";")[1:]:
             name, _, value = part.partition("=")
             if name.strip().lower() == "charset":

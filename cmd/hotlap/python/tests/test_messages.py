@@ -79,6 +79,17 @@ class ResponseTest(TestCase):
 
         run(main())
 
+    def test_encoding(self) -> None:
+        for content_type, body, text in (
+            ("text/plain", "\xe9".encode(), "\xe9"),
+            ("text/plain; Charset=\"latin-1\"", b"\xe9", "\xe9"),
+            ("text/plain; charset=no-such", b"\xc3\xa9\xff", "\xe9\ufffd"),
+        ):
+            r = hotlap.Response.__new__(hotlap.Response)
+            r._head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n".encode()
+            r._head_size, r._message_size, r._kind, r.content = len(r._head), 0, 0, body
+            self.assertEqual(r.text, text)
+
     def test_status_errors(self) -> None:
         async def main() -> None:
             async with hotlap.Client() as c:
