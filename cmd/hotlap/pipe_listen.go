@@ -90,7 +90,8 @@ func (s *pipeServer) accept(ctx context.Context) error {
 		}
 		s.serving.Go(func() {
 			defer func() { <-s.places }()
-			if err := s.serve(ctx, c); err != nil {
+			err := s.serve(ctx, c)
+			if err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) { // those who go need not explain
 				s.std.complain("pipe", "a client: %v", err)
 			}
 		})
@@ -119,10 +120,15 @@ func (s *pipeServer) serve(ctx context.Context, c *net.UnixConn) error {
 	if err := watchClient(fd, 0, gone); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	serving, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { ended <- session.Serve(ctx) }()
-	err = s.await(ctx, session, c, gone, ended)
+	go func() { ended <- session.Serve(serving) }()
+	over, err := s.await(ctx, session, gone, ended)
+	if !over { // no result goes anywhere, and no write waits
+		_ = c.Close()
+		cancel()
+		<-ended
+	}
 	_ = unix.Shutdown(fd, unix.SHUT_RDWR) // ends the reader and the watch
 	session.Wait()
 	<-gone
@@ -139,26 +145,22 @@ func duplicate(c *net.UnixConn) (fd int, err error) {
 	return fd, errors.Join(err, err2)
 }
 
-// await waits for the end of a session. A client that is gone, or stuck, ends it.
-func (s *pipeServer) await(ctx context.Context, session *pipe.Session, c *net.UnixConn, gone <-chan struct{}, ended <-chan error) error {
+// await waits until a session is over, or has to be ended: its client is gone, or
+// stuck, or the server ends.
+func (s *pipeServer) await(ctx context.Context, session *pipe.Session, gone <-chan struct{}, ended <-chan error) (over bool, err error) {
 	stuck := time.NewTicker(s.o.stall / 4)
 	defer stuck.Stop()
-	hangUp := func(why error) error {
-		_ = c.Close()
-		<-ended
-		return why
-	}
 	for {
 		select {
 		case err := <-ended:
-			return err
+			return true, err
 		case <-gone:
-			return hangUp(nil)
+			return false, nil
 		case <-ctx.Done():
-			return hangUp(ctx.Err())
+			return false, nil
 		case now := <-stuck.C:
 			if session.Stuck(now) > s.o.stall {
-				return hangUp(errors.New(stuckMessage))
+				return false, errors.New(stuckMessage)
 			}
 		}
 	}
