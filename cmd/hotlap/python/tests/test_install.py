@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from typing import List
+from typing import Dict
 
 from hotlap._process import find_binary
 
@@ -29,16 +29,19 @@ class InstallTest(TestCase):
                 check=True, stdout=subprocess.DEVNULL,
             )  # fmt: skip
             (wheel,) = os.listdir(wheels)
-            self.check(os.path.join(folder, "a"), [PACKAGE], {"HOTLAP_BIN": find_binary()})
-            self.check(os.path.join(folder, "b"), [os.path.join(wheels, wheel)], {"PATH": "/nowhere"})
+            venv = os.path.join(folder, "venv")
+            subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+            self.check(venv, PACKAGE, {"HOTLAP_BIN": find_binary()})
+            self.check(venv, os.path.join(wheels, wheel), {"PATH": "/nowhere"})
 
-    def check(self, venv: str, what: List[str], environment: "dict[str, str]") -> None:
-        """Installs into a new venv, and sends a request from there."""
+    def check(self, venv: str, what: str, environment: Dict[str, str]) -> None:
+        """Installs into the venv, and sends a request from there."""
         clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HOTLAP_BIN", "PIP_REQUIRE_VIRTUALENV")}
-        quiet = {**clean, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
         python = os.path.join(venv, "bin", "python")
-        pip = subprocess.run([python, "-m", "pip", "install", "-q", *what], env=quiet, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        pip = subprocess.run(
+            [python, "-m", "pip", "install", "-q", "--no-index", "--force-reinstall", "--disable-pip-version-check", what],
+            env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
         self.assertEqual(pip.returncode, 0, pip.stdout)
         said = subprocess.run([python, "-c", USE, target()], cwd=venv, env={**clean, **environment}, stdout=subprocess.PIPE, text=True, check=True)
         self.assertEqual(said.stdout, "/installed\n")
