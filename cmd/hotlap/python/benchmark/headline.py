@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
+import importlib.util
 import json
 import os
 import resource
@@ -102,8 +104,7 @@ def finish(client: hotlap.Client, start: float, count: int, n: int) -> Outcome:
 
 
 async def aiohttp_get(base: str, n: int) -> Outcome:
-    import aiohttp
-
+    aiohttp: Any = importlib.import_module("aiohttp")
     numbers, count = iter(range(n)), 0
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
 
@@ -125,8 +126,7 @@ async def aiohttp_get(base: str, n: int) -> Outcome:
 
 async def pycurl_multi(base: str, n: int) -> Outcome:
     """The multi interface, handles used again: a loop of its own, not asyncio."""
-    import pycurl  # type: ignore[import]
-
+    pycurl: Any = importlib.import_module("pycurl")
     multi = pycurl.CurlMulti()
     numbers, count = iter(range(n)), 0
 
@@ -166,7 +166,8 @@ async def pycurl_multi(base: str, n: int) -> Outcome:
 
 Contender = Callable[[str, int], Coroutine[Any, Any, Outcome]]
 
-# With the part of the requests that each sends: the slow ones fewer.
+# With the part of the requests that each sends: the slow ones fewer. Those that
+# are modules of others have their names.
 CONTENDERS: Dict[str, Tuple[Contender, float, str]] = {
     "stream": (hotlap_stream, 1.0, "hotlap, async for r in client.stream(urls)"),
     "stream-depth-1": (hotlap_stream_depth_1, 0.3, "the same without pipelines"),
@@ -283,6 +284,10 @@ def main(args: List[str]) -> None:
     for name in names:
         if name not in CONTENDERS:
             parser.error(f"{name!r} is not one of {', '.join(CONTENDERS)}")
+    for name in ("pycurl", "aiohttp"):
+        if name in names and importlib.util.find_spec(name) is None:
+            print(f"{name} is left out: {sys.executable} does not have it (Debian: python3-{name})", file=sys.stderr)
+            names.remove(name)
     counts = {name: max(1000, int(options.requests * CONTENDERS[name][1])) for name in names}
     laps: Dict[str, List[Dict[str, float]]] = {name: [] for name in names}
     with Nginx() as nginx:
