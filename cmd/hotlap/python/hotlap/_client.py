@@ -13,12 +13,8 @@ from typing import (
 from ._errors import EngineError
 from ._messages import HeaderTypes, Request, Response, header_lines
 from ._process import Connection, Options, Process, Socket, find_binary
-from ._wire import Asked, Wire
+from ._wire import FILL, READ_SIZE, UNSENT_MOST, Asked, Wire, share_of
 
-READ_SIZE = 1 << 18
-FILL = 256  # requests that are taken from an iterable at once
-UNSENT_MOST = 1 << 20  # bytes that wait to be written, before no more are made
-YIELD_MOST = 128  # responses that are given out before room is filled again
 END_SECONDS = 2.0  # for the engine to end by itself
 
 
@@ -235,12 +231,12 @@ class Client:
         most = self._wire.window if in_flight is None else min(in_flight, self._wire.window)
         s = _Stream(self, requests, most)
         self._streams.add(s)
-        take = s.ready.popleft
+        take, share = s.ready.popleft, share_of(most)
         try:
             while True:
                 if self._dead is None:
                     s.fill_or_give_room()
-                n = min(len(s.ready), YIELD_MOST)
+                n = min(len(s.ready), share)
                 if n == 0:
                     if s.finished():
                         return

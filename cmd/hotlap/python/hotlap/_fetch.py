@@ -10,8 +10,7 @@ from typing import Any, Deque, Iterable, Iterator, Optional, Union
 from ._errors import EngineError
 from ._messages import HeaderTypes, Response, header_lines
 from ._process import Connection, Options, Process, Socket, find_binary
-from ._client import FILL, READ_SIZE, UNSENT_MOST, YIELD_MOST
-from ._wire import Asked, Wire
+from ._wire import FILL, READ_SIZE, UNSENT_MOST, Asked, Wire, share_of
 
 
 def fetch(
@@ -64,7 +63,7 @@ def _run(
 def _stream(wire: Wire, link: _Link, requests: Iterator[Asked], most: int) -> Iterator[Response]:
     ready: Deque[Response] = deque()
     take, give = ready.append, ready.popleft
-    more, taken = True, 0
+    more, taken, share = True, 0, share_of(most)
     while more or taken:
         room = min(most - taken, FILL) if more and link.unsent_size <= UNSENT_MOST else 0
         if room > 0:
@@ -72,7 +71,7 @@ def _stream(wire: Wire, link: _Link, requests: Iterator[Asked], most: int) -> It
             taken += count
             more = not ended
         link.turn(wait=taken > 0 and not ready and not (more and room > 0))
-        for _ in range(min(len(ready), YIELD_MOST)):
+        for _ in range(min(len(ready), share)):
             taken -= 1
             yield give()
 

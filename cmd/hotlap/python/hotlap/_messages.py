@@ -314,5 +314,5 @@ class Response:
 
     def __repr__(self) -> str:
         if self._kind:
-            return f"<Response [{self.status_code or ''} {self._name(0, self._kind & 0xFF)}]>"
+            return f"<Response [{self._name(0, self._kind & 0xFF)}, status {self.status_code or 'none'}]>"
         return f"<Response [{self.status_code} {self.reason_phrase}]>"

@@ -16,6 +16,7 @@ from ._errors import EngineError, as_died
 _PIPE_SIZE = 1 << 20  # pipe(7): what an unprivileged user may ask for
 _F_SETPIPE_SZ = 1031  # fcntl has it from Python 3.10 on
 _EXIT_PATIENCE = 5.0  # seconds for a process whose output has ended to be gone
+_STALL_TIMEOUT = "10000h"  # we read while we write: an engine that waits for us waits for the application
 _STDERR_SHOWN = 2000  # bytes of what it said that go into an error
 
 
@@ -137,7 +138,7 @@ class Process(Connection):
 
     def __init__(self, binary: str, options: Options) -> None:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()
-        argv = [binary, "pipe", f"--parent={os.getpid()}", *options.flags]
+        argv = [binary, "pipe", f"--parent={os.getpid()}", f"--stall-timeout={_STALL_TIMEOUT}", *options.flags]
         environment: Optional[Mapping[str, str]] = None
         if options.environment:
             environment = {**os.environ, **options.environment}

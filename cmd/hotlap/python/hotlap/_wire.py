@@ -17,6 +17,11 @@ from ._messages import Request, Response, header_lines
 PROTOCOL = 1
 HELLO, REQUESTS, RESULTS, CANCEL, STATS, BYE, FATAL = range(1, 8)
 
+# For those who move the bytes.
+READ_SIZE = 1 << 18
+FILL = 256  # requests that are taken from an iterable at once
+UNSENT_MOST = 1 << 20  # bytes that wait to be written, before no more are made
+
 _HEADER = struct.Struct("<III")
 _ASK = struct.Struct("<QIIIIHH")
 _RESULT = struct.Struct("<QHHIIHBB48s")  # kind and phase are one number here
@@ -24,6 +29,7 @@ _RESULT_SIZE = 72
 _HAS_BODY = 1
 _MAX_ENTRIES = 1 << 16
 _FILL_SECONDS = 0.005
+_SHARE_MOST = 128
 _BULK_MOST = 1 << 20  # bytes of large requests that are put together before they are sent
 
 Asked = Union[str, Request]
@@ -250,6 +256,12 @@ class Wire:
         lost = list(self._pending.values())
         self._pending.clear()
         return lost
+
+
+def share_of(most: int) -> int:
+    """How many responses are given out before their places are filled again, of
+    most that may be open: many for speed, few enough that the rest keeps going."""
+    return max(1, min(_SHARE_MOST, most // 4))
 
 
 def _ignore(response: Response) -> Optional[object]:
