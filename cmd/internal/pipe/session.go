@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"time"
 
@@ -205,17 +206,17 @@ func (s *Session) room(dst []*request, d *requestFrame) ([]*request, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
+		if s.ended {
+			return dst, errEnded
+		}
 		for len(dst) < d.left && s.fits(d.sizeAt(len(dst))+requestOverhead) {
 			s.inside++
 			s.bytes += d.sizeAt(len(dst)) + requestOverhead
 			dst = append(dst, s.place())
 		}
-		switch {
-		case len(dst) > 0:
+		if len(dst) > 0 {
 			s.blocked = time.Time{}
 			return dst, nil
-		case s.ended:
-			return dst, errEnded
 		}
 		if s.blocked.IsZero() {
 			s.blocked = time.Now()
@@ -311,18 +312,24 @@ func (s *Session) Next(ctx context.Context, batch []*engine.Request) (int, error
 	return n, nil
 }
 
-// passCancels passes on the cancels whose requests the engine has.
-func (s *Session) passCancels() (any bool) {
-	for len(s.cancel) > 0 && s.cancel[0].after <= s.passed {
-		ids := s.cancel[0].ids
-		s.cancel = s.cancel[:copy(s.cancel, s.cancel[1:])]
-		s.engine.Cancel(func(r *engine.Request) bool { return ids[r.Tag.(*request).id] })
-		any = true
+// passCancels passes on the cancels whose requests the engine has, all at once:
+// it costs a look at each request in flight.
+func (s *Session) passCancels() bool {
+	due := 0
+	for due < len(s.cancel) && s.cancel[due].after <= s.passed {
+		due++
 	}
-	if any {
-		s.moved.Broadcast()
+	if due == 0 {
+		return false
 	}
-	return any
+	ids := s.cancel[0].ids
+	for _, c := range s.cancel[1:due] {
+		maps.Copy(ids, c.ids)
+	}
+	s.cancel = append([]cancellation(nil), s.cancel[due:]...)
+	s.engine.Cancel(func(r *engine.Request) bool { return ids[r.Tag.(*request).id] })
+	s.moved.Broadcast()
+	return true
 }
 
 // Put implements engine.Sink.

@@ -58,6 +58,7 @@ class Wire:
         self._rest: List[bytes] = []
         self._bulk = 0  # bytes of those of them that have more than a URL
         self._control: List[bytes] = []  # whole frames that follow them
+        self._canceled: List[int] = []  # ids that are to be canceled
         self._partial: List[bytes] = []  # of a frame that is not complete
         self._partial_size = 0
         self._wanted = 0  # the size at which it is worth looking again
@@ -131,10 +132,7 @@ class Wire:
         found = [i for i in idents if i in self._pending]
         for i in found:
             self._pending[i]._done = _ignore
-        for at in range(0, len(found), _MAX_ENTRIES):
-            part = found[at : at + _MAX_ENTRIES]
-            self._finish_requests()
-            self._control.append(_HEADER.pack(CANCEL, len(part), 8 * len(part)) + struct.pack(f"<{len(part)}Q", *part))
+        self._canceled += found
 
     def cancel_all_of(self, done: Taker) -> None:
         """Cancels the requests whose responses were to go to done."""
@@ -146,8 +144,12 @@ class Wire:
         self._control.append(_HEADER.pack(STATS, 0, 0))
 
     def output(self) -> bytes:
-        """What is to be sent now."""
+        """What is to be sent now. Cancels come last, behind their requests."""
         self._finish_requests()
+        for at in range(0, len(self._canceled), _MAX_ENTRIES):
+            part = self._canceled[at : at + _MAX_ENTRIES]
+            self._control.append(_HEADER.pack(CANCEL, len(part), 8 * len(part)) + struct.pack(f"<{len(part)}Q", *part))
+        self._canceled.clear()
         data = b"".join(self._control)
         self._control.clear()
         return data

@@ -76,10 +76,11 @@ class WireTest(unittest.TestCase):
         wire.ask("u1", ignore.append)
         wire.ask(Request("PUT", "u2", headers={"b": "3", "C": None}, content=b"", timeout=0.0001), ignore.append)
         wire.cancel([0, 99])
+        wire.cancel([1])
         wire.ask_stats()
         want_entries = struct.pack("<QIIIIHH", 0, 0, 2, 12, 0, 0, 0) + struct.pack("<QIIIIHH", 1, 1, 2, 15, 0, 3, 1)
         want = frame(REQUESTS, want_entries + b"u1A: 1\r\nB: 2\r\n" + b"PUTu2A: 1\r\nb: 3\r\nC\r\n", 2)
-        want += frame(CANCEL, struct.pack("<Q", 0), 1) + frame(STATS, b"")
+        want += frame(STATS, b"") + frame(CANCEL, struct.pack("<2Q", 0, 1), 2)
         self.assertEqual(wire.output(), want)
         self.assertEqual(wire.output(), b"")
 
