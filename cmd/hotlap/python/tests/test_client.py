@@ -1,11 +1,14 @@
 import asyncio
 import os
+import subprocess
+import tempfile
 import time
 import unittest
-from typing import Any, AsyncIterator, Dict, Iterator, List, Tuple
+from typing import Any, AsyncIterator, Dict, Iterator, List, Tuple, Union
 
 import hotlap
 from hotlap import Request
+from hotlap._process import find_binary
 
 from .support import TestCase, run, target, urls
 
@@ -83,6 +86,38 @@ class RequestsTest(TestCase):
                 self.assertEqual((stats["errors"], stats["in_flight"], c.in_flight), ({"canceled": 2}, 0, 0))
                 with self.assertRaises(asyncio.TimeoutError):
                     await asyncio.wait_for(c.get(target() + "/delay/60000"), 0.05)
+
+        run(main())
+
+    def test_tls(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            ca = os.path.join(folder, "ca.pem")
+            server = subprocess.Popen(
+                [find_binary(), "serve", "-l", "127.0.0.1:0", "--tls", "--ca-out", ca], stderr=subprocess.PIPE, text=True
+            )
+            self.addCleanup(server.communicate)
+            self.addCleanup(server.kill)
+            assert server.stderr is not None
+            secure = server.stderr.readline().split()[-1]
+
+            async def main() -> None:
+                trusts: List[Union[bool, str]] = [ca, False]
+                for verify in trusts:
+                    async with hotlap.Client(verify=verify) as c:
+                        r = await c.get(secure + "/a")
+                        self.assertEqual(r.text, "/a")
+                        self.assertGreater(r.times.tls, 0)
+                async with hotlap.Client() as c:
+                    with self.assertRaises(hotlap.TLSError):
+                        await c.get(secure + "/a")
+
+            run(main())
+
+    def test_bodies_are_cut_at_max_body(self) -> None:
+        async def main() -> None:
+            async with hotlap.Client(max_body=1000) as c:
+                r = await c.get(target() + "/bytes/5000")
+                self.assertEqual((len(r.content), r.body_bytes, r.truncated), (1000, 5000, True))
 
         run(main())
 
