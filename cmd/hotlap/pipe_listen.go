@@ -54,7 +54,7 @@ func listenPipe(ctx context.Context, std *stdio, o *pipeOptions) int {
 		return exitFailed
 	case sig := <-signals:
 		s.stop()
-		s.drain(signals, cancel)
+		s.drain(accepting, signals, cancel)
 		return 128 + int(sig.(syscall.Signal))
 	}
 }
@@ -195,9 +195,13 @@ func (s *pipeServer) stop() {
 }
 
 // drain waits until all is answered, but not for ever.
-func (s *pipeServer) drain(signals <-chan os.Signal, cancel func()) {
+func (s *pipeServer) drain(accepting <-chan error, signals <-chan os.Signal, cancel func()) {
 	done := make(chan struct{})
-	go func() { s.serving.Wait(); close(done) }()
+	go func() {
+		<-accepting // no client comes any more
+		s.serving.Wait()
+		close(done)
+	}()
 	select {
 	case <-done:
 		return

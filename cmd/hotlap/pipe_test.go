@@ -63,6 +63,21 @@ func TestPipeSignals(t *testing.T) {
 	}
 }
 
+// Nobody can speak the protocol at a terminal.
+func TestPipeOnTerminal(t *testing.T) {
+	screen, tty := terminal(t)
+	cmd := exec.Command("hotlap", "pipe")
+	cmd.Stdout = tty
+	p := startCommand(t, cmd)
+	p.exits(exitUsage)
+	if said := p.stderr.rest(); !strings.Contains(said, "not for a terminal") {
+		t.Errorf("it said %q", said)
+	}
+	if shown := screen.hangUp(); shown != "" {
+		t.Errorf("it shows %q", shown)
+	}
+}
+
 // A client that is gone ends it at once, although a request is in flight and
 // somebody else still has the input open.
 func TestPipeClientGone(t *testing.T) {
