@@ -7,7 +7,7 @@ PYTHON  ?= python3
 # Runs in the folder of the Python package, with the program that was built.
 PYTHON_RUN = cd cmd/hotlap/python && HOTLAP_BIN=$(CURDIR)/$(BIN) PYTHONDONTWRITEBYTECODE=1 $(PYTHON)
 
-.PHONY: all demo test check lint mypy bench headline profile soak python-soak fuzz wheel install clean build
+.PHONY: all demo test check lint mypy generate bench compare peers headline profile soak python-soak fuzz wheel install clean build
 
 all: build
 
@@ -37,12 +37,24 @@ mypy:
 	@command -v mypy >/dev/null || { echo "mypy is not installed: types of the Python package are not checked"; test -z "$$CI"; }
 	@! command -v mypy >/dev/null || { cd cmd/hotlap/python && mypy --no-incremental hotlap tests benchmark examples build_wheel.py; }
 
+# The BPF objects, with clang 14: only after a change of ebpf/internal/prog/bpf.
+generate:
+	$(GO) generate ./ebpf/...
+
 bench:
 	$(GO) run ./bench/run
 
 # One Python process against nginx, beside aiohttp and pycurl: minutes.
 headline: build
 	$(PYTHON_RUN) benchmark/headline.py
+
+# hotlap bench beside every load generator on this machine: about half an hour.
+compare:
+	$(GO) run ./bench/run compare
+
+# Installs those that are Go modules, into bench/build/bin.
+peers:
+	$(GO) run ./bench/run peers
 
 profile:
 	bench/profile.sh

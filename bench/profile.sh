@@ -18,7 +18,7 @@ perf="perf record -q -e cpu-clock -g -F 1999 -o $out/perf.data --"
 
 case $what in
 engine)
-	go run ./bench/run engine -under "$perf" -only hotlap -depths "$depth" -rounds 1 -d 5s -name local-profile
+	go run ./bench/run engine -under "$perf" -only /hotlap -depths "$depth" -rounds 1 -duration 5s -name local-profile
 	;;
 command)
 	go run ./bench/run command -under "$perf" -rounds 1 -name local-profile

@@ -1,6 +1,9 @@
 package engine
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // A call is one request on its way through the engine: the request, what is
 // sent for it, where it is, and the Result it will end in. Calls are reused,
@@ -8,39 +11,55 @@ import "time"
 //
 // Owner: whoever holds it. It passes from the feeder to a loop, to the sink's
 // goroutine and back, by message.
+//
+// Thousands are in flight at once, so what is touched of each counts, in cache
+// lines: while a call waits for its answer it has no Result, and the fields
+// stand in the order in which they are used.
 type call struct {
-	Result
 	journey
 
-	part  *part     // the run it belongs to, on the loop it belongs to
-	p     *prepared // &own, unless the caller prepared the request
-	timer timer     // runs deadline and retryAt
-	own   prepared
-	small []byte        // where a small body is kept
-	done  chan struct{} // of Engine.Do: closed when the call has ended
+	*Result               // what it ends in, from when its answer begins: see begin
+	own     *prepared     // the memory of p, unless the caller prepared the request
+	small   []byte        // where a small body is kept
+	done    chan struct{} // of Engine.Do: closed when the call has ended
+	timer   timer         // runs deadline and retryAt
 }
 
 // journey is what a call begins afresh with each request.
 type journey struct {
-	state callState
-	solo  bool  // must be alone on a connection
-	moved bool  // was replayed free of charge after a kept connection died silently
-	ghost bool  // its Result has been delivered; it only holds a place in a pipeline
-	conn  *conn // in callSent and callDialing
-
-	seq        uint64 // order of admission on the loop
-	prev, next *call  // in its queue
-	up, down   *call  // in part.calls
+	request *Request
+	p       *prepared
+	part    *part     // the run it belongs to, on the loop it belongs to
+	conn    *conn     // in callSent and callDialing
+	peer    *endpoint // of the last attempt; nil if there was none
 
 	// Instants, in nanoseconds since the engine's base; 0 is "not yet".
 	accepted int64 // taken from the source
-	waiting  int64 // since when nothing is being done for it
 	written  int64 // the write that took its last byte
 	first    int64 // first byte of its response
-	deadline int64 // of the request itself; 0 is none
-	retryAt  int64 // end of the back-off
 
-	queued, connect, tls int64 // durations so far: see Times
+	waiting    int64  // since when nothing is being done for it
+	queued     int64  // how long that was so far: see Times
+	seq        uint64 // order of admission on the loop
+	prev, next *call  // in its queue
+	up, down   *call  // in part.calls
+	attempts   int32
+	state      callState
+	solo       bool // must be alone on a connection
+	moved      bool // was replayed free of charge after a kept connection died silently
+	ghost      bool // its Result has been delivered; it only holds a place in a pipeline
+	begun      bool // has its Result
+
+	deadline     int64 // of the request itself; 0 is none
+	retryAt      int64 // end of the back-off
+	connect, tls int64 // durations, see Times
+	held, late   int64 // the same; late is -1 without a schedule
+}
+
+// An endpoint is who is at the other end of a connection, and how it is secured.
+type endpoint struct {
+	remote  netip.AddrPort
+	secured *TLSInfo // nil if it is not TLS
 }
 
 // callState says where a call is.
@@ -59,12 +78,22 @@ const (
 	callBackoff                  // waiting to be tried again
 )
 
-// reset makes the call ready for another request, keeping its buffers. What it
-// does not touch is set before it is read: this runs once per request.
-func (k *call) reset(now int64) {
-	k.Result = Result{Response: Response{head: k.head[:0]}, call: k}
-	k.journey = journey{accepted: now, waiting: now}
-	k.timer.owner = k
+// reset makes the call ready for another request of a part, keeping its
+// buffers.
+func (k *call) reset(p *part, now int64) {
+	k.journey = journey{part: p, accepted: now, waiting: now, late: -1}
+}
+
+// begin gives the call its Result, when there is something to put into it.
+func (k *call) begin() {
+	if k.begun {
+		return
+	}
+	k.begun = true
+	if k.Result == nil {
+		k.Result = new(Result)
+	}
+	*k.Result = Result{Request: k.request, Response: Response{head: k.head[:0]}, call: k}
 }
 
 // takeQueueTime ends a wait that began at k.waiting.
@@ -88,13 +117,21 @@ func (k *call) chunk(off int) []byte {
 // complete fills in what the Result says about time. headAt is when the call
 // became the first in line on its connection.
 func (k *call) complete(e *Engine, now, headAt int64) {
+	k.begin()
 	k.Start = e.wall.Add(time.Duration(k.accepted))
+	k.Attempts = int(k.attempts)
+	if k.peer != nil {
+		k.Remote, k.TLS = k.peer.remote, k.peer.secured
+	}
 	t := &k.Time
 	t.Total = time.Duration(now - k.accepted)
 	t.Queued = time.Duration(k.queued)
 	t.Connect, t.TLS = time.Duration(k.connect), time.Duration(k.tls)
 	if k.written != 0 {
 		t.Sent = time.Duration(k.written - k.accepted)
+		if k.late >= 0 {
+			t.Held, t.Late = time.Duration(k.held), time.Duration(k.late+k.written-k.waiting)
+		}
 	}
 	if k.first != 0 {
 		from := max(k.written, headAt)

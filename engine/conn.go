@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"net/netip"
-
 	"hotlap/httpcodec"
 )
 
@@ -21,10 +19,9 @@ type conn struct {
 	at    int // index in o.conns
 	idle  int // index in o.idle, or -1
 
-	fd      int
-	t       transport // nil while there is no socket
-	remote  netip.AddrPort
-	secured *TLSInfo // nil if it is not TLS
+	fd int
+	t  transport // nil while there is no socket
+	endpoint
 	dialing
 
 	pipe      pipeline
@@ -43,7 +40,9 @@ type conn struct {
 	in recvState
 
 	stalled  int64 // since when it is not read because the budget is spent; 0 is "is read"
+	lingers  bool  // waits for the peer's FIN: see linger
 	ready    bool  // in l.ready
+	writing  bool  // in l.writers
 	deadline int64
 	timer    timer
 }
@@ -94,7 +93,7 @@ func (l *loop) newConn(o *origin) *conn {
 
 // room is how many more shareable calls the connection takes now.
 func (c *conn) room() int {
-	if c.state != connOpen || c.exclusive || c.draining || c.in.closes || c.sockErr != nil || c.stalled != 0 {
+	if c.state != connOpen || c.exclusive || c.draining || c.in.closes || c.lingers || c.sockErr != nil || c.stalled != 0 {
 		return 0
 	}
 	n := c.o.depth.current - c.pipe.n
@@ -136,14 +135,14 @@ func (c *conn) fill(now int64, most int) {
 // assign puts a call into the pipeline.
 func (c *conn) assign(k *call, now int64) {
 	k.takeQueueTime(now)
-	k.Attempts++
+	k.attempts++
 	k.connect, k.tls = 0, 0
 	c.admit(k, now)
 }
 
 // admit puts into the pipeline a call whose attempt has begun.
 func (c *conn) admit(k *call, now int64) {
-	k.state, k.conn, k.Remote, k.TLS = callSent, c, c.remote, c.secured
+	k.state, k.conn, k.peer = callSent, c, &c.endpoint
 	k.waiting, k.written, k.first = now, 0, 0
 	if c.pipe.n == 0 {
 		c.headAt, c.paused = now, 0
@@ -171,14 +170,24 @@ func (c *conn) turn(now int64) {
 	c.push(now)
 }
 
-// push writes what is to be written and sets the deadline.
+// push has what is unsent written at the end of the turn.
 func (c *conn) push(now int64) {
 	if !c.pipe.allSent() && !c.blocked {
+		c.l.writeLater(c)
+		return
+	}
+	c.rest(now)
+}
+
+// flush writes what is unsent and sets the deadline. It returns the time.
+func (c *conn) flush(now int64) int64 {
+	if c.state == connOpen && !c.pipe.allSent() && !c.blocked {
 		now = c.write(now)
 	}
 	if c.state == connOpen {
 		c.rest(now)
 	}
+	return now
 }
 
 // yields says whether the connection takes no more calls because its place
@@ -197,6 +206,11 @@ func (c *conn) rest(now int64) {
 	cfg := &c.l.e.cfg
 	k := c.pipe.first()
 	switch {
+	case k == nil && c.lingers:
+		if c.l.waiting.n > 0 {
+			c.close(now, cause{})
+		}
+		return
 	case k == nil:
 		c.becomeIdle(now)
 		return

@@ -1,5 +1,7 @@
 package engine
 
+import "time"
+
 // A cause says why a connection ends, and so what its unanswered calls may be
 // told. The zero cause ends an idle connection.
 type cause struct {
@@ -35,6 +37,18 @@ func (c *conn) close(now int64, w cause) {
 	l.unfavour(c)
 	c.disperse(now, w)
 	l.mark(o)
+}
+
+// lingerMost is how long a connection waits for the peer to close it.
+const lingerMost = time.Second
+
+// linger leaves it to the peer to close the connection, as we have asked it to:
+// who sends the first FIN keeps the connection in TIME_WAIT, and ours are ports
+// that we need again. The place is taken until then.
+func (c *conn) linger(now int64) {
+	c.lingers = true
+	c.deadline = now + int64(lingerMost)
+	c.arm()
 }
 
 // noteDepth tells the origin's depth what this end means.
@@ -96,7 +110,7 @@ func (c *conn) verdict(w cause, k *call, i int) verdict {
 		processed:  wrote && !w.announced,
 		stale:      w.kind == Closed && c.answers > 0 && k.first == 0,
 		moved:      k.moved,
-		attempts:   k.Attempts,
+		attempts:   int(k.attempts),
 		retries:    c.l.e.cfg.Retries,
 	})
 }
@@ -122,12 +136,12 @@ func (c *conn) errorFor(w cause, k *call, i int) *Error {
 // those, a retry waits for its back-off first.
 func (l *loop) again(k *call, now int64, v verdict, replays *callQueue) {
 	l.dropBody(k)
-	k.head = k.head[:0]
-	k.Status, k.first, k.written, k.connect, k.tls = 0, 0, 0, 0, 0
+	k.begun = false
+	k.first, k.written, k.connect, k.tls = 0, 0, 0, 0
 	k.waiting = now
 	if v != retry {
 		k.moved = k.moved || v == replayOnce
-		k.Attempts--
+		k.attempts--
 		k.part.acc.replays++
 		l.e.pacer.charge(now)
 		k.state = callQueued
@@ -136,7 +150,7 @@ func (l *loop) again(k *call, now int64, v verdict, replays *callQueue) {
 	}
 	k.part.acc.retries++
 	k.state = callBackoff
-	k.retryAt = now + int64(backoff(k.Attempts, l.rnd))
+	k.retryAt = now + int64(backoff(int(k.attempts), l.rnd))
 	l.armCall(k)
 }
 
@@ -149,14 +163,12 @@ func (k *call) expire(now int64) {
 		return
 	case k.deadline != 0 && now >= k.deadline:
 		l.abandon(k, now, Timeout, "the request's own deadline passed")
-		l.after(now)
 		return
 	case k.state == callBackoff && now >= k.retryAt:
 		k.retryAt = 0
 		l.queue(k)
 		l.armCall(k) // before anything can end the call
 		l.letGo(now)
-		l.after(now)
 		return
 	}
 	l.armCall(k)
@@ -169,6 +181,7 @@ func (l *loop) armCall(k *call) {
 		when = k.retryAt
 	}
 	if when != 0 {
+		k.timer.owner = k
 		l.wheel.add(&k.timer, when)
 	}
 }
@@ -206,8 +219,7 @@ func (l *loop) abandon(k *call, now int64, kind Kind, message string) {
 		k.queued += c.waitInLine(k, i, now)
 		c.leave(k, i)
 	}
-	k.Err = err
-	l.finish(k, now)
+	l.fail(k, now, err)
 }
 
 // leave takes the call at i out of the pipeline; if any byte of it was written
@@ -219,8 +231,8 @@ func (c *conn) leave(k *call, i int) {
 		c.sent--
 		return
 	}
-	g := &call{part: k.part, journey: journey{ghost: true, state: callSent, conn: c, written: k.written}}
-	g.p = &g.own
+	g := &call{own: new(prepared), journey: journey{part: k.part, ghost: true, state: callSent, conn: c, written: k.written}}
+	g.p = g.own
 	g.own.head, g.own.idempotent, g.own.closes = k.p.head, k.p.idempotent, k.p.closes
 	if i == c.pipe.unsent { // the caller's body is the caller's again: keep what is still to be sent
 		g.own.wire = append(append(g.own.wire, k.p.wire...), k.p.body...)

@@ -212,6 +212,7 @@ var (
 // beginBody takes in the facts of a final head and prepares for its body.
 func (c *conn) beginBody(now int64, k *call, f headFacts, head []byte) {
 	in := &c.in
+	k.part.attach(k)
 	k.Status = f.status
 	if c.l.e.cfg.KeepHead && !k.ghost {
 		k.head = append(k.head[:0], head...)
@@ -282,6 +283,10 @@ func (c *conn) answered(now int64, k *call) {
 	}
 	if in.minor == 0 {
 		d.answered(0)
+	}
+	if k.p.closes && !early && c.pipe.n == 0 {
+		c.linger(now)
+		return
 	}
 	c.close(now, cause{kind: Closed, announced: in.closes && in.minor > 0, complete: true, asked: k.p.closes,
 		message: "the connection was closed behind an earlier response"})

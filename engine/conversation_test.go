@@ -24,9 +24,10 @@ type talk struct {
 	peers  []*peer
 	ended  []string // "id status body" or "id kind phase", in order of completion
 	calls  map[string]*call
-	refuse []error // what the next connects say
-	tasks  []func(any) error
-	wake   int64 // when the timer fires; 0 is never
+	got    map[string]*Response // of the requests that have ended
+	refuse []error              // what the next connects say
+	woken  bool
+	wakes  int64 // when the timer fires; 0 is never
 }
 
 // peer is the other end of one connection.
@@ -48,7 +49,7 @@ func newTalk(t *testing.T, cfg Config) *talk {
 	}
 	cfg.Loops = 1
 	e := testEngine(t, cfg)
-	k := &talk{t: t, e: e, l: e.loops[0], time: 1000, calls: make(map[string]*call)}
+	k := &talk{t: t, e: e, l: e.loops[0], time: 1000, calls: make(map[string]*call), got: make(map[string]*Response)}
 	k.l.clock = func() int64 { return k.time }
 	k.l.net = k
 	k.p = &part{run: e.newRun(t.Context(), nil, nil), l: k.l, sink: SinkFunc(k.put)}
@@ -64,6 +65,7 @@ func (k *talk) put(results []*Result) error {
 		}
 		k.ended = append(k.ended, s)
 		delete(k.calls, id)
+		k.got[id] = r.Response.Clone()
 	}
 	return nil
 }
@@ -83,10 +85,10 @@ func (k *talk) connect(c *conn, to netip.AddrPort) error {
 	c.t = p
 	return nil
 }
-func (k *talk) connectError(c *conn) error   { return c.t.(*peer).err }
-func (k *talk) release(c *conn)              { c.t.(*peer).closed = true }
-func (k *talk) wakeAt(at int64)              { k.wake = at }
-func (k *talk) trigger(task func(any) error) { k.tasks = append(k.tasks, task) }
+func (k *talk) connectError(c *conn) error { return c.t.(*peer).err }
+func (k *talk) release(c *conn)            { c.t.(*peer).closed = true }
+func (k *talk) wakeAt(at int64)            { k.wakes = at }
+func (k *talk) wake()                      { k.woken = true }
 
 func (p *peer) flush() error    { return nil }
 func (p *peer) truncated() bool { return false }
@@ -138,8 +140,7 @@ func (k *talk) ask(ids ...string) {
 
 func (k *talk) askFor(r *Request) {
 	c := new(call)
-	c.reset(k.time)
-	c.part = k.p
+	c.reset(k.p, k.time)
 	if err := k.e.fillIn(c, r, k.time); err != nil {
 		k.t.Fatalf("%s: %v", r.URL, err)
 	}
@@ -149,15 +150,16 @@ func (k *talk) askFor(r *Request) {
 
 // settle runs what the loop has left for the end of its turn.
 func (k *talk) settle() {
-	_ = k.l.after(k.time)
-	for len(k.tasks) > 0 {
-		task := k.tasks[0]
-		k.tasks = k.tasks[1:]
-		_ = task(nil)
-		if len(k.tasks) == 0 && k.wake != 0 && k.wake <= k.time {
-			k.wake = 0
-			_ = k.l.onTimer()
+	for again := true; again; again = k.l.more || k.woken {
+		if k.woken {
+			k.woken = false
+			k.l.onMail()
 		}
+		if k.wakes != 0 && k.wakes <= k.time {
+			k.wakes = 0
+			k.l.onTimer()
+		}
+		k.l.endTurn()
 	}
 }
 
@@ -165,7 +167,7 @@ func (k *talk) settle() {
 func (k *talk) accept(n int) *peer {
 	k.t.Helper()
 	p := k.peer(n)
-	_ = k.l.connEvent(p.c, unix.EPOLLOUT)
+	k.l.connEvent(p.c, unix.EPOLLOUT)
 	k.settle()
 	return p
 }
@@ -204,14 +206,14 @@ func (k *talk) event(p *peer, ev netpoll.IOEvent) {
 	if p.c.state != connOpen {
 		return
 	}
-	_ = k.l.connEvent(p.c, unix.EPOLLOUT|ev)
+	k.l.connEvent(p.c, unix.EPOLLOUT|ev)
 	k.settle()
 }
 
 // passes lets time go by and timers expire.
 func (k *talk) passes(d time.Duration) {
 	k.time += int64(d)
-	_ = k.l.onTimer()
+	k.l.onTimer()
 	k.settle()
 }
 
@@ -695,7 +697,7 @@ func TestHangUpInTheConnectEvent(t *testing.T) {
 	k.ask("a")
 	p := k.peer(0)
 	p.eof = true
-	_ = k.l.connEvent(p.c, unix.EPOLLOUT|unix.EPOLLIN|unix.EPOLLRDHUP)
+	k.l.connEvent(p.c, unix.EPOLLOUT|unix.EPOLLIN|unix.EPOLLRDHUP)
 	k.settle()
 	k.results("a closed head")
 }
@@ -743,18 +745,17 @@ func TestTimeInLineIsQueueing(t *testing.T) {
 	k := newTalk(t, Config{Pipeline: 4})
 	k.ask("a", "b")
 	k.askFor(&Request{URL: "http://127.0.0.1/c", Timeout: 500 * time.Millisecond})
-	b, c := k.calls["b"], k.calls["c"]
 	p := k.accept(0)
 	k.wrote(p, "a", "b", "c")
 	k.passes(600 * time.Millisecond)
 	k.results("c timeout head")
-	if q := c.Time.Queued; q < 500*time.Millisecond || q > c.Time.Total {
+	if q := k.got["c"].Time.Queued; q < 500*time.Millisecond || q > k.got["c"].Time.Total {
 		t.Errorf("c was queued for %v", q)
 	}
 	k.hangsUp(p, lastAnswer("A"))
 	k.says(k.accept(1), answer("B"))
 	k.results("a 200 A", "b 200 B")
-	if q := b.Time.Queued; q < 600*time.Millisecond || q > b.Time.Total {
+	if q := k.got["b"].Time.Queued; q < 600*time.Millisecond || q > k.got["b"].Time.Total {
 		t.Errorf("b was queued for %v", q)
 	}
 }
@@ -777,14 +778,14 @@ func TestAddressesRace(t *testing.T) {
 			for _, p := range k.peers[:2] {
 				p.err = unix.ECONNREFUSED
 				k.choose(p)
-				_ = k.l.connEvent(p.c, unix.EPOLLOUT|unix.EPOLLERR)
+				k.l.connEvent(p.c, unix.EPOLLOUT|unix.EPOLLERR)
 				k.settle()
 			}
 			k.results()
 		}
 		p := k.peers[winner]
 		k.choose(p)
-		_ = k.l.connEvent(p.c, unix.EPOLLOUT)
+		k.l.connEvent(p.c, unix.EPOLLOUT)
 		k.settle()
 		k.wrote(p, "a")
 		for i, q := range k.peers {

@@ -39,7 +39,7 @@ const nextAddressAfter = 250 * time.Millisecond
 func (o *origin) dial(now int64, k *call) {
 	c := o.l.newConn(o)
 	k.takeQueueTime(now)
-	k.Attempts++
+	k.attempts++
 	k.state, k.conn = callDialing, c
 	c.pinned, c.startedAt = k, now
 	c.deadline = now + int64(min(o.l.e.cfg.ConnectTimeout, o.l.e.cfg.Timeout))
@@ -247,7 +247,6 @@ func (c *conn) dialTimedOut(now int64) {
 			c.dialFailed(now, cause{kind: Timeout, message: fmt.Sprintf("connect to %s: no answer within %s", c.peer(), limit)})
 		}
 	}
-	c.l.after(now)
 }
 
 // dialFailed ends a connection that never was, and the attempt of its call.
@@ -255,24 +254,22 @@ func (c *conn) dialFailed(now int64, w cause) {
 	phase := c.dialPhase()
 	k := c.pinned
 	c.pinned = nil
-	remote := c.remote
 	connect, tls := c.dialTimes(now)
 	c.close(now, w)
 	if k == nil {
 		return
 	}
-	k.conn, k.Remote = nil, remote
+	k.conn, k.peer = nil, &endpoint{remote: c.remote}
 	k.connect, k.tls = connect, tls
 	v := decide(outcome{
 		kind: w.kind, idempotent: k.p.idempotent, fault: true,
-		attempts: k.Attempts, retries: c.l.e.cfg.Retries,
+		attempts: int(k.attempts), retries: c.l.e.cfg.Retries,
 	})
 	if v == retry {
 		c.l.again(k, now, v, nil)
 		return
 	}
-	k.Err = &Error{Kind: w.kind, Phase: phase, Message: w.message, Err: w.err}
-	c.l.finish(k, now)
+	c.l.fail(k, now, &Error{Kind: w.kind, Phase: phase, Message: w.message, Err: w.err})
 }
 
 // socket is a raw non-blocking TCP socket: the plain transport.
@@ -309,5 +306,5 @@ type network interface {
 	connectError(c *conn) error               // SO_ERROR of a connect that ended
 	release(c *conn)                          // gives up the socket
 	wakeAt(at int64)                          // has onTimer called then
-	trigger(task func(any) error)             // has task run after the next batch of events
+	wake()                                    // has onMail called; from any goroutine
 }

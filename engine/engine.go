@@ -16,7 +16,7 @@
 //     which puts them into the Sink and gives the credits back to the feeder.
 //
 // Each loop is one goroutine which alone touches its connections, origins and
-// timers; others reach it by message. All but loop.go, dial.go and address.go run on
+// timers; others reach it by message. All but loop.go, poll.go, dial.go and address.go run on
 // bytes and a clock that is an argument.
 package engine
 
@@ -85,9 +85,9 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	for i, l := range e.loops {
-		if err := l.openPoller(); err != nil {
+		if err := l.poller.open(); err != nil {
 			for _, l := range e.loops[:i] {
-				l.closePoller()
+				l.poller.close()
 			}
 			return nil, err
 		}
@@ -252,7 +252,7 @@ func (e *Engine) Do(ctx context.Context, req *Request) (*Response, error) {
 		return nil, &Error{Kind: Canceled, Phase: PhaseQueue, Message: ctx.Err().Error(), Err: ctx.Err()}
 	}
 	k := new(call)
-	k.reset(e.now())
+	k.reset(nil, e.now())
 	k.done = make(chan struct{})
 	e.direct.requests.Add(1)
 	if err := e.fillIn(k, req, k.accepted); err != nil {
@@ -262,7 +262,7 @@ func (e *Engine) Do(ctx context.Context, req *Request) (*Response, error) {
 	k.part = e.direct.parts[e.loopFor(k.p)]
 	e.await(ctx, k)
 	resp := k.Response.Clone()
-	e.freeBodies([]*Result{&k.Result})
+	e.freeBodies([]*Result{k.Result})
 	switch {
 	case k.Err == nil:
 		return resp, nil
@@ -328,7 +328,7 @@ func (e *Engine) Close() error {
 	e.handshakes.Wait()
 	if !again {
 		for _, l := range e.loops {
-			l.closePoller()
+			l.poller.close()
 		}
 	}
 	return nil

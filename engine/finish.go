@@ -29,9 +29,18 @@ func (l *loop) queue(k *call) {
 // finishOn ends a call that held place i in a connection's pipeline: with its
 // complete response, or with the error that its connection had.
 func (l *loop) finishOn(c *conn, k *call, i int, now int64, err *Error) {
-	k.Err = err
 	k.queued += c.waitInLine(k, i, now)
+	k.part.attach(k)
+	k.Err = err
 	k.complete(l.e, now, c.headAt)
+	l.finish(k, now)
+}
+
+// fail ends a call that has no place in a pipeline with an error.
+func (l *loop) fail(k *call, now int64, err *Error) {
+	k.part.attach(k)
+	k.Err = err
+	k.complete(l.e, now, 0)
 	l.finish(k, now)
 }
 
@@ -56,19 +65,16 @@ func (l *loop) finish(k *call, now int64) {
 	if k.ghost {
 		return
 	}
-	if k.Time.Total == 0 {
-		k.complete(l.e, now, 0)
-	}
 	p := k.part
 	p.unlink(k)
-	p.acc.count(&k.Result)
+	p.acc.count(k.Result)
 	if k.Body != nil {
 		l.e.budget.handed.Add(l.e.budget.cost(k.Body))
 	}
 	if len(p.out) == 0 {
 		l.outs = append(l.outs, p)
 	}
-	p.out = append(p.out, &k.Result)
+	p.out = append(p.out, k.Result)
 }
 
 // deliver passes results on: to a sink on this loop at once, and its source is
@@ -85,7 +91,7 @@ func (l *loop) deliver(now int64) (moved bool) {
 		case p.direct:
 			p.answer()
 		case p.sink != nil:
-			p.put()
+			p.put(now)
 			p.pull(now)
 			moved = true
 		case len(p.out) >= handAt:
@@ -146,8 +152,7 @@ func smallSize(n int) int {
 
 // dropBody forgets what was kept of a body.
 func (l *loop) dropBody(k *call) {
-	k.Bytes, k.Truncated = 0, false
-	if k.Body == nil {
+	if !k.begun || k.Body == nil {
 		return
 	}
 	l.e.budget.used.Add(-l.e.budget.cost(k.Body))
@@ -185,7 +190,7 @@ func (l *loop) unstall(now int64) {
 		stalled[i] = nil
 		if c.state == connOpen {
 			c.resume(now)
-			_ = l.serve(c)
+			l.serve(c)
 		}
 	}
 	l.spare = stalled
@@ -209,5 +214,4 @@ func (l *loop) stop(now int64) {
 			o.conns[0].close(now, cause{kind: Canceled, message: "the engine is closed"})
 		}
 	}
-	l.endTurnLater()
 }

@@ -16,7 +16,7 @@ func BenchmarkHeadMemo(b *testing.B) {
 	for name, forget := range map[string]bool{"the same head": false, "another head": true} {
 		b.Run(name, func(b *testing.B) {
 			c := &conn{l: e.loops[0], o: &origin{}}
-			k := &call{p: &prepared{}}
+			k := &call{journey: journey{p: &prepared{}}}
 			b.ReportAllocs()
 			for b.Loop() {
 				if forget {

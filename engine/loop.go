@@ -1,15 +1,11 @@
 package engine
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 
-	gnet "github.com/panjf2000/gnet/v2/pkg/errors"
-	"github.com/panjf2000/gnet/v2/pkg/netpoll"
-	"github.com/panjf2000/gnet/v2/pkg/queue"
 	"golang.org/x/sys/unix"
 
 	"hotlap/httpcodec"
@@ -22,14 +18,14 @@ type loop struct {
 	e     *Engine
 	index int
 
-	poller  *netpoll.Poller
-	timerfd int
-	armed   int64 // what the timerfd is set to, 0 is nothing
-	conns   []*conn
-	shut    []int // sockets to close when no event of this batch can name them
-	net     network
-	clock   func() int64
-	seen    int64 // what the clock said last; 0 is "not since the current event began"
+	poller poller
+	armed  int64 // what the timer is set to, 0 is nothing
+	conns  []*conn
+	shut   []int // sockets to close when no event of this batch can name them
+	net    network
+	clock  func() int64
+	seen   int64        // what the clock said last; 0 is "not since the current event began"
+	busy   atomic.Int64 // nanoseconds in which the loop did not wait
 
 	mu      sync.Mutex
 	mailbox []func(now int64)
@@ -48,13 +44,14 @@ type loop struct {
 	wheel   wheel
 	rnd     *rand.Rand
 
+	timed   []*part   // parts whose sources have a schedule
 	outs    []*part   // parts with results to deliver
+	writers []*conn   // connections with requests to write
 	ready   []*conn   // connections whose last read filled the buffer
 	held    []*origin // wait until sockets are closed: see mayDial
-	later   bool      // endTurn is on its way
-	turnDue bool      // by way of the timer
-	tasking bool      // the loop runs a task of the poller, no event
+	more    bool      // there is work that needs no event
 	closing bool
+	over    bool
 
 	stalled   []*conn
 	spare     []*conn     // memory for stalled, which changes with every body that is consumed
@@ -92,28 +89,6 @@ func newLoop(e *Engine, index int) *loop {
 	return l
 }
 
-// openPoller gets the loop its descriptors.
-func (l *loop) openPoller() (err error) {
-	if l.poller, err = netpoll.OpenPoller(); err != nil {
-		return fmt.Errorf("engine: open the poller: %w", err)
-	}
-	l.timerfd, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
-	if err == nil {
-		err = l.poller.AddRead(&netpoll.PollAttachment{FD: l.timerfd}, true)
-	}
-	if err != nil {
-		_ = l.poller.Close()
-		return fmt.Errorf("engine: open the timer: %w", err)
-	}
-	return nil
-}
-
-// closePoller gives up the loop's descriptors, when nobody posts to it any more.
-func (l *loop) closePoller() {
-	_ = unix.Close(l.timerfd)
-	_ = l.poller.Close()
-}
-
 // share is part i of n of a total.
 func share(total, n, i int) int {
 	s := total / n
@@ -141,14 +116,21 @@ func (l *loop) now() int64 {
 	return l.seen
 }
 
-// run is the loop's goroutine. It must not be locked to its thread: the poller
-// yields to the scheduler at every idle turn, which is then 500 times dearer.
+// run is the loop's goroutine: it waits for events, handles them, and ends the
+// turn. It must not be locked to its thread: letting other goroutines have
+// their turn is then 500 times dearer.
 func (l *loop) run() {
-	if err := l.poller.Polling(l.onEvent); err != gnet.ErrEngineShutdown {
-		panic("engine: internal error: epoll_wait: " + err.Error())
-	}
-	for _, fd := range l.shut {
-		_ = unix.Close(fd)
+	for !l.over {
+		events := l.poller.now()
+		if len(events) == 0 && !l.more {
+			events = l.poller.wait()
+		}
+		start := l.now()
+		for i := range events {
+			l.onEvent(int(events[i].Fd), events[i].Events)
+		}
+		l.endTurn()
+		l.busy.Add(l.now() - start)
 	}
 }
 
@@ -159,31 +141,32 @@ func (l *loop) post(f func(now int64)) {
 	first := len(l.mailbox) == 1
 	l.mu.Unlock()
 	if first {
-		l.net.trigger(l.onMail)
+		l.net.wake()
 	}
 }
 
-func (l *loop) onMail(any) error {
+func (l *loop) onMail() {
 	l.mu.Lock()
 	mail := l.mailbox
 	l.mailbox = nil
 	l.mu.Unlock()
-	l.tasking = true
-	defer func() { l.tasking = false }()
 	now := l.now()
 	for _, f := range mail {
 		f(now)
 	}
-	return l.after(now)
 }
 
 // onEvent is called for every event of a batch.
-func (l *loop) onEvent(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
-	if fd == l.timerfd {
-		return l.onTimer()
-	}
-	if fd >= len(l.conns) || l.conns[fd] == nil {
-		return nil // closed earlier in this batch
+func (l *loop) onEvent(fd int, ev uint32) {
+	switch {
+	case fd == l.poller.timer:
+		l.onTimer()
+		return
+	case fd == l.poller.waker:
+		l.onMail()
+		return
+	case fd >= len(l.conns) || l.conns[fd] == nil:
+		return // closed earlier in this batch
 	}
 	c := l.conns[fd]
 	for i := range c.races {
@@ -191,20 +174,20 @@ func (l *loop) onEvent(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
 			c.swap(i)
 		}
 	}
-	return l.connEvent(c, ev)
+	l.connEvent(c, ev)
 }
 
 // connEvent is called for an event of a connection's socket.
-func (l *loop) connEvent(c *conn, ev netpoll.IOEvent) error {
+func (l *loop) connEvent(c *conn, ev uint32) {
 	const gone = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 	if c.state == connConnecting {
 		if ev&(unix.EPOLLOUT|gone) == 0 {
-			return nil
+			return
 		}
-		now := l.now()
-		c.connectDone(now)
+		c.connectDone(l.now())
+		c.flush(l.seen) // what comes at once is to find the request written
 		if c.state < connHandshaking || c.state == connClosed || ev&(unix.EPOLLIN|gone) == 0 {
-			return l.after(now)
+			return
 		}
 		// The peer has sent something already, or is gone again: this event
 		// alone says so.
@@ -219,58 +202,116 @@ func (l *loop) connEvent(c *conn, ev netpoll.IOEvent) error {
 		if ev&(unix.EPOLLIN|gone) != 0 {
 			c.feed(s)
 		}
-		return l.after(l.now())
+		return
 	}
 	if ev&(unix.EPOLLIN|gone) == 0 || c.stalled != 0 {
 		l.seen = 0
-		return l.served(c)
+		l.served(c)
+		return
 	}
-	return l.serve(c)
+	l.serve(c)
 }
 
 // serve reads from a connection and does what follows from that.
-func (l *loop) serve(c *conn) error {
+func (l *loop) serve(c *conn) {
 	l.seen = 0
 	c.readable()
-	return l.served(c)
+	l.served(c)
 }
 
 // served ends what was done for a connection: results go out, requests come
-// in, and it has its turn to send.
-func (l *loop) served(c *conn) error {
-	now := l.seen // of the last read(2) or write(2): a clock reading saved
+// in, and it takes on what it is to send.
+func (l *loop) served(c *conn) {
+	now := l.seen // of the last read(2): a clock reading saved
 	if now == 0 {
 		now = l.now()
 	}
 	l.deliver(now)
 	c.turn(now)
-	return l.after(now)
 }
 
-// after is what follows every piece of work: origins whose calls or
-// connections changed are pumped, results are on their way, the timer is set.
-func (l *loop) after(now int64) error {
-	for n := l.waiting.n; n > 0 && l.open < l.mostOpen; n-- {
-		o := l.waiting.pop() // who has waited longest is next
-		o.queued = false
-		o.pump(now)
-	}
-	for rounds := 0; len(l.dirty) > 0 || len(l.outs) > 0; rounds++ {
-		l.pumpDirty(now)
-		if moved := l.deliver(now); rounds == roundsMost || !moved && len(l.dirty) == 0 {
+// endTurn follows every batch of events: origins whose calls or connections
+// changed are pumped, and requests are written. Writing comes last, for all
+// connections together: the first write(2) wakes an idle server, and those that
+// follow find it awake, which saves a sixth of the CPU time of a request in a
+// pipeline of 32 (measured with bench/run engine). Sockets are closed here because an event that is still to be
+// handled may carry their number, which the next socket(2) would get.
+func (l *loop) endTurn() {
+	l.readOn()
+	now := l.now()
+	for range roundsMost {
+		l.pump(now)
+		now = l.writeAll(now)
+		if !l.deliver(now) && len(l.dirty) == 0 && len(l.writers) == 0 {
 			break
 		}
 	}
-	if len(l.dirty) > 0 || len(l.outs) > 0 || len(l.shut) > 0 || len(l.ready) > 0 {
-		l.endTurnLater()
+	l.handOver()
+	for _, fd := range l.shut {
+		_ = unix.Close(fd)
 	}
+	l.shut = l.shut[:0]
+	for _, o := range l.held {
+		o.held = false
+		l.mark(o)
+	}
+	l.held = l.held[:0]
+	l.over = l.closing && l.open == 0
+	l.more = len(l.dirty) > 0 || len(l.writers) > 0 || len(l.ready) > 0
 	l.setTimer()
-	return nil
 }
 
 // roundsMost is how often a source on the loop is asked before the loop polls
 // again: requests that fail at once would keep it from that for ever.
 const roundsMost = 4
+
+// pump gives waiting calls to connections: of origins that had none and may
+// have one now, and of those that are marked.
+func (l *loop) pump(now int64) {
+	for n := l.waiting.n; n > 0 && l.open < l.mostOpen; n-- {
+		o := l.waiting.pop() // who has waited longest is next
+		o.queued = false
+		o.pump(now)
+	}
+	l.pumpDirty(now)
+}
+
+// writeLater has c written when the turn ends, or sooner if many are to be.
+func (l *loop) writeLater(c *conn) {
+	if !c.writing {
+		c.writing = true
+		l.writers = append(l.writers, c)
+	}
+}
+
+// writeAll writes what connections have to write.
+func (l *loop) writeAll(now int64) int64 {
+	for i := 0; i < len(l.writers); i++ { // a failed write may add some
+		c := l.writers[i]
+		l.writers[i] = nil
+		c.writing = false
+		now = c.flush(now)
+	}
+	l.writers = l.writers[:0]
+	return now
+}
+
+// readOn reads from connections whose last read filled the buffer.
+func (l *loop) readOn() {
+	for range readsPerTurn {
+		ready := l.ready
+		l.ready = nil
+		for _, c := range ready {
+			c.ready = false
+			switch {
+			case c.state == connOpen && c.stalled == 0:
+				l.serve(c)
+			case c.state == connHandshaking:
+				c.feed(c.t.(*secure))
+			}
+		}
+	}
+}
 
 // pumpDirty pumps the marked origins, and those that are marked meanwhile, once
 // each: what is marked again waits for the next round.
@@ -290,59 +331,6 @@ func (l *loop) mark(o *origin) {
 		o.dirty = true
 		l.dirty = append(l.dirty, o)
 	}
-}
-
-// endTurnLater arms endTurn: the poller has no hook at the end of a batch, but
-// a task that is triggered during one runs after the next one. One that is
-// triggered by a task runs at once, without a look at the events: a fast body
-// would starve everything else. Then the way is through the timer, which is an
-// event.
-func (l *loop) endTurnLater() {
-	if l.later {
-		return
-	}
-	l.later = true
-	if l.tasking {
-		l.turnDue, l.armed = true, 1
-		l.net.wakeAt(1)
-		return
-	}
-	l.net.trigger(l.endTurn)
-}
-
-// endTurn does what can wait for the end of a batch, or must: sockets are
-// closed here because an event that is still to be handled may carry their
-// number, which the next socket(2) would get.
-func (l *loop) endTurn(any) error {
-	l.later, l.tasking = false, true
-	defer func() { l.tasking = false }()
-	for _, fd := range l.shut {
-		_ = unix.Close(fd)
-	}
-	l.shut = l.shut[:0]
-	for _, o := range l.held {
-		o.held = false
-		l.mark(o)
-	}
-	l.held = l.held[:0]
-	for range readsPerTurn {
-		ready := l.ready
-		l.ready = nil
-		for _, c := range ready {
-			c.ready = false
-			switch {
-			case c.state == connOpen && c.stalled == 0:
-				_ = l.serve(c)
-			case c.state == connHandshaking:
-				c.feed(c.t.(*secure))
-			}
-		}
-	}
-	l.handOver()
-	if l.closing && l.open == 0 && len(l.shut) == 0 {
-		return gnet.ErrEngineShutdown
-	}
-	return l.after(l.now())
 }
 
 // cipherIn is where TLS connections read ciphertext.
@@ -374,7 +362,7 @@ func (l *loop) connect(c *conn, to netip.AddrPort) error {
 	}
 	c.fd, c.t = fd, socket{fd}
 	l.conns[fd] = c
-	if err := l.poller.AddReadWrite(&netpoll.PollAttachment{FD: fd}, true); err != nil {
+	if err := l.poller.addSocket(fd); err != nil {
 		l.releaseSocket(c)
 		return err
 	}
@@ -401,7 +389,7 @@ func (l *loop) connectError(c *conn) error {
 
 func (l *loop) release(c *conn) {
 	fd := c.fd
-	_ = l.poller.Delete(fd)
+	l.poller.remove(fd)
 	l.conns[fd] = nil
 	l.shut = append(l.shut, fd)
 }
@@ -435,18 +423,14 @@ func (l *loop) closeAnIdleOne() bool {
 	return false
 }
 
-// onTimer is called when the timerfd fires: what is due in the wheel expires,
+// onTimer is called when the timer fires: what is due in the wheel expires,
 // what the pacer held back is let go.
-func (l *loop) onTimer() error {
+func (l *loop) onTimer() {
 	l.armed = 0
-	if l.turnDue {
-		l.turnDue = false
-		l.net.trigger(l.endTurn)
-	}
 	now := l.now()
 	l.wheel.advance(now)
 	l.letGo(now)
-	return l.after(now)
+	l.pullTimed(now)
 }
 
 // letGo sends calls of the backlog on that are due under the rate.
@@ -457,11 +441,13 @@ func (l *loop) letGo(now int64) {
 	}
 }
 
-// setTimer arms the timerfd for the next thing that is due. It is absolute and
-// edge-triggered, so that it is set only when something earlier comes up and
-// need never be read.
+// setTimer arms the timer for the next thing that is due: it is set only when
+// something earlier comes up.
 func (l *loop) setTimer() {
 	next := l.wheel.soonest
+	if due := l.nextDue(); due != 0 && (next == 0 || due < next) {
+		next = due
+	}
 	if l.backlog.n > 0 {
 		if due := l.e.pacer.due(); next == 0 || due < next {
 			next = due
@@ -474,13 +460,8 @@ func (l *loop) setTimer() {
 	l.net.wakeAt(next)
 }
 
-// trigger has a task run after the next batch of events: see network.
-func (l *loop) trigger(task func(any) error) {
-	_ = l.poller.Trigger(queue.HighPriority, task, nil)
-}
+// wake has onMail called: see network.
+func (l *loop) wake() { l.poller.wake() }
 
-// wakeAt sets the timerfd: see network.
-func (l *loop) wakeAt(at int64) {
-	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(l.e.monotonic + at)}
-	_ = unix.TimerfdSettime(l.timerfd, unix.TFD_TIMER_ABSTIME, &spec, nil)
-}
+// wakeAt has onTimer called: see network.
+func (l *loop) wakeAt(at int64) { l.poller.wakeAt(l.e.monotonic + at) }

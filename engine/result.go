@@ -27,6 +27,14 @@ type Times struct {
 	// the last attempt; 0 if it was never written in full. Total - Sent is what
 	// the connection and the server took, a pipeline's wait included.
 	Sent time.Duration
+	// Held is, of a request of a Scheduled source, the time from Start until there
+	// was a place for it: until then MaxInFlight requests were under way.
+	Held time.Duration
+	// Late is, of a request of a Scheduled source, how much later the engine was
+	// than it could have been: from Start or the end of Held to when it took the
+	// request, and from when it gave it to a connection to the write that took its
+	// last byte.
+	Late time.Duration
 	// TTFB runs, in the last attempt, from the moment the request was written
 	// in full and first in line on its connection to the first byte of its
 	// final response; 0 if no byte came.

@@ -28,6 +28,7 @@ type run struct {
 	out     []*Result // to be put into the sink
 	stopped bool      // the source is not asked for more
 	ended   bool      // the feeder is gone: no call will be taken
+	started int64     // when parts that are asked on their loops began
 	parting int       // parts of this run that are still at work on their loops
 	err     error     // why the run ends early
 	broken  bool      // the sink failed: results go nowhere
@@ -47,13 +48,15 @@ type part struct {
 	direct bool // of Engine.Do: every call has its own waiter
 
 	// Of a run whose source and sink are asked on the loop:
-	source Source
-	sink   Sink
-	free   []*call
-	made   int
-	most   int
-	asked  []*Request
-	ended  bool
+	source  Source
+	sink    Sink
+	free    []*call
+	results []*Result
+	made    int
+	most    int
+	asked   []*Request
+	ended   bool
+	schedule
 }
 
 // feedBatch is how many requests a source is asked for at once.
@@ -157,9 +160,8 @@ func (r *run) prepare(calls []*call, requests []*Request, byLoop [][]*call, now 
 	var refused []*Result
 	r.requests.Add(int64(len(calls)))
 	for i, k := range calls {
-		k.reset(now)
+		k.reset(r.parts[0], now)
 		if err := r.e.fillIn(k, requests[i], now); err != nil {
-			k.part = r.parts[0]
 			refused = append(refused, r.refuse(k, err))
 			continue
 		}
@@ -183,15 +185,15 @@ func (r *run) prepare(calls []*call, requests []*Request, byLoop [][]*call, now 
 }
 
 func (r *run) refuse(k *call, err *Error) *Result {
-	k.Err = err
 	k.complete(r.e, k.accepted, 0)
+	k.Err = err
 	r.errors[err.Kind].Add(1)
-	return &k.Result
+	return k.Result
 }
 
 // fillIn makes k the call for req.
 func (e *Engine) fillIn(k *call, req *Request, now int64) *Error {
-	k.Request = req
+	k.request = req
 	if req.Timeout > 0 {
 		k.deadline = now + int64(min(req.Timeout, maxTime))
 	}
@@ -199,8 +201,11 @@ func (e *Engine) fillIn(k *call, req *Request, now int64) *Error {
 		k.p = req.prepared
 		return nil
 	}
-	k.p = &k.own
-	return e.compile(req, &k.own)
+	if k.own == nil {
+		k.own = new(prepared)
+	}
+	k.p = k.own
+	return e.compile(req, k.own)
 }
 
 // enter admits calls to the loop.
@@ -322,9 +327,10 @@ func (e *Engine) freeBodies(results []*Result) {
 }
 
 // put gives the part's results to its sink, on the loop.
-func (p *part) put() {
+func (p *part) put(now int64) {
 	r := p.run
 	p.acc.flush(&r.counters)
+	wasFull := p.places() == 0
 	if !p.broken() {
 		if err := p.sink.Put(p.out); err != nil {
 			r.fault(err)
@@ -333,8 +339,23 @@ func (p *part) put() {
 	p.l.e.freeBodies(p.out)
 	for _, res := range p.out {
 		p.free = append(p.free, res.call)
+		p.results = append(p.results, res)
+		res.call.Result = nil
 	}
 	p.out = p.out[:0]
+	if wasFull {
+		p.roomAt = now
+	}
+}
+
+// attach gives a call of the part its Result: of those the sink on this loop has
+// consumed, the last, which is still in the CPU's cache.
+func (p *part) attach(k *call) {
+	if last := len(p.results) - 1; last >= 0 && k.Result == nil {
+		k.Result = p.results[last]
+		p.results = p.results[:last]
+	}
+	k.begin()
 }
 
 // answer wakes the callers of Do whose calls have ended.
@@ -358,9 +379,15 @@ func (r *run) sinkBroken() bool {
 // free calls.
 func (p *part) pull(now int64) {
 	for p.source != nil && !p.ended && !p.canceled {
-		n := min(len(p.free)+p.most-p.made, feedBatch)
+		n := min(p.places(), feedBatch)
 		if n == 0 {
 			return
+		}
+		if p.timed != nil {
+			if !p.pullDue(now, n) {
+				break
+			}
+			continue
 		}
 		n, err := p.source.Next(p.run.ctx, p.asked[:n])
 		p.run.requests.Add(int64(n))
@@ -368,15 +395,23 @@ func (p *part) pull(now int64) {
 			p.start(req, now)
 		}
 		if err != nil || n == 0 {
-			p.ended = true
-			if err != nil && !errors.Is(err, io.EOF) {
-				p.run.end(err)
-			}
+			p.end(err)
 		}
 	}
-	if p.source != nil && p.calls == nil && len(p.out) == 0 {
+	if p.source != nil && (p.ended || p.canceled) && p.calls == nil && len(p.out) == 0 {
 		p.source = nil
 		p.run.partEnded()
+	}
+}
+
+// places is how many more requests the part may have under way.
+func (p *part) places() int { return len(p.free) + p.most - p.made }
+
+// end says that the source will be asked no more, and why.
+func (p *part) end(err error) {
+	p.ended = true
+	if err != nil && !errors.Is(err, io.EOF) {
+		p.run.end(err)
 	}
 }
 
@@ -384,6 +419,9 @@ func (p *part) pull(now int64) {
 func (p *part) begin(src Source, sink Sink, most int, now int64) {
 	p.source, p.sink, p.most = src, sink, most
 	p.asked = make([]*Request, feedBatch)
+	if timed, ok := src.(Scheduled); ok {
+		p.follow(timed)
+	}
 	p.pull(now)
 }
 
@@ -398,7 +436,7 @@ func (r *run) partEnded() {
 // part has ended.
 func (r *run) onLoops(src LoopSource, sink LoopSink) {
 	n := len(r.parts)
-	r.parting = n
+	r.parting, r.started = n, r.e.now()
 	for i, p := range r.parts {
 		s, k, most := src.OnLoop(i, n), sink.OnLoop(i, n), max(1, share(r.e.cfg.MaxInFlight, n, i))
 		p.l.post(func(now int64) { p.begin(s, k, most, now) })
@@ -410,7 +448,9 @@ func (r *run) onLoops(src LoopSource, sink LoopSink) {
 	r.mu.Unlock()
 }
 
-func (p *part) start(req *Request, now int64) {
+func (p *part) start(req *Request, now int64) { p.launch(p.newCall(now), req, now) }
+
+func (p *part) newCall(accepted int64) *call {
 	var k *call
 	if last := len(p.free) - 1; last >= 0 {
 		k = p.free[last]
@@ -419,12 +459,15 @@ func (p *part) start(req *Request, now int64) {
 		k = new(call)
 		p.made++
 	}
-	k.reset(now)
-	k.part = p
+	k.reset(p, accepted)
+	return k
+}
+
+// launch sends a call on its way.
+func (p *part) launch(k *call, req *Request, now int64) {
 	if err := p.l.e.fillIn(k, req, now); err != nil {
-		k.Err = err
 		p.link(k)
-		p.l.finish(k, now)
+		p.l.fail(k, now, err)
 		return
 	}
 	p.l.admit(k)

@@ -1,6 +1,9 @@
 package engine
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A Source supplies the requests of a run, in batches.
 //
@@ -33,6 +36,24 @@ type Sink interface {
 type LoopSource interface {
 	Source
 	OnLoop(loop, loops int) Source
+}
+
+// A Scheduled source is a part of a LoopSource whose requests have times at
+// which they are due: an open loop. It is asked with NextDue, not Next, when a
+// request is due and Config.MaxInFlight leaves a place for it. What is due
+// meanwhile is the source's to count: the engine holds no more than it sends.
+//
+// A request's Start is when it was due, however late it is taken, and so its
+// Times run from there: see also Times.Held and Times.Late.
+type Scheduled interface {
+	Source
+	// Begin is called once, before NextDue, with the start of the run.
+	Begin(at time.Time)
+	// NextDue fills batch and due from their start with requests that are due at
+	// now, in order, and says how many; batch and due are equally long. Times are
+	// since the start of the run. Where it fills less than the whole it says when
+	// the next request will be due. At the end it returns io.EOF.
+	NextDue(now time.Duration, batch []*Request, due []time.Duration) (n int, next time.Duration, err error)
 }
 
 // A LoopSink is a Sink whose parts are given results on the event loops

@@ -30,6 +30,16 @@ func (s *Stats) Failed() int64 {
 	return n
 }
 
+// Busy is, of each loop, how long it did not wait since the engine was made. A
+// loop that was always busy between two calls was the bottleneck, or nearly.
+func (e *Engine) Busy() []time.Duration {
+	busy := make([]time.Duration, len(e.loops))
+	for i, l := range e.loops {
+		busy[i] = time.Duration(l.busy.Load())
+	}
+	return busy
+}
+
 // tally counts on a loop, plainly; flush adds it to what others read.
 type tally struct {
 	responses, retries, replays, bytes int64

@@ -290,7 +290,7 @@ func (c *conn) shaken(now int64, s *secure, err error) {
 	if err != nil {
 		_ = s.flush() // the alert that says why
 		c.dialFailed(now, s.fault(err))
-		_ = c.l.after(now)
+
 		return
 	}
 	s.wire.settle()
@@ -305,7 +305,7 @@ func (c *conn) shaken(now int64, s *secure, err error) {
 		c.opened(now)
 		if s.wire.eof && c.state == connOpen { // its only event has been
 			c.gone = true
-			_ = c.l.serve(c)
+			c.l.serve(c)
 		}
 		return
 	}
@@ -313,7 +313,7 @@ func (c *conn) shaken(now int64, s *secure, err error) {
 	c.secured = &TLSInfo{Version: state.Version, CipherSuite: state.CipherSuite, Resumed: state.DidResume}
 	c.opened(now)
 	if c.state == connOpen { // tickets, or more, may have come with the last flight
-		_ = c.l.serve(c)
+		c.l.serve(c)
 	}
 }
 

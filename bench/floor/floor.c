@@ -1,9 +1,9 @@
 // floor is the least a pipelining HTTP client can do: what any other costs
 // beyond it is the price of being a client.
 //
-//     floor [-c CONNECTIONS] [-p DEPTH] [-n REQUESTS | -d SECONDS] [-u USER-AGENT] HOST:PORT
+//     floor [-c CONNECTIONS] [-p DEPTH] [-n REQUESTS | -d SECONDS] [-u USER-AGENT] [-C] HOST:PORT
 //
-// One epoll_wait, then for each ready connection one read and one write. The
+// With -C each connection carries one request. One epoll_wait, then for each ready connection one read and one write. The
 // responses are not parsed: they must all have the size of the first one, and
 // bytes are counted. Prints one JSON object, the one bench/sample reads.
 #define _GNU_SOURCE
@@ -25,6 +25,7 @@ static struct {
 	char request[MAX_REQUEST * MAX_DEPTH]; // the same request, MAX_DEPTH times
 	size_t request_size, response_size;
 	long connections, depth;
+	int closing;
 	long unsent; // requests still to be sent
 	long sent, answered;
 } run = {.connections = 64, .depth = 1};
@@ -68,7 +69,8 @@ static void set_peer(const char *address)
 static void build_requests(const char *address, const char *agent)
 {
 	int n = snprintf(run.request, MAX_REQUEST,
-		"GET / HTTP/1.1\r\nHost: %s\r\nAccept: */*\r\nUser-Agent: %s\r\n\r\n", address, agent);
+		"GET / HTTP/1.1\r\nHost: %s\r\nAccept: */*\r\nUser-Agent: %s\r\n%s\r\n", address, agent,
+		run.closing ? "Connection: close\r\n" : "");
 	if (n >= MAX_REQUEST)
 		die("the request is too long");
 	run.request_size = n;
@@ -125,8 +127,19 @@ static void send_more(struct conn *c, long more)
 	c->owed -= n > 0 ? n : 0;
 }
 
+// open_conn makes c a new connection, and sends what it may have in flight.
+static void open_conn(int poller, struct conn *c)
+{
+	int on = 1;
+	*c = (struct conn){.fd = dial()};
+	if (ioctl(c->fd, FIONBIO, &on) < 0)
+		die("ioctl: %s", strerror(errno));
+	watch(poller, c->fd, c);
+	send_more(c, run.depth);
+}
+
 // turn is all that is done for a ready connection.
-static void turn(struct conn *c)
+static void turn(int poller, struct conn *c)
 {
 	ssize_t n = read(c->fd, input, sizeof input);
 	if (n == 0 || (n < 0 && errno != EAGAIN))
@@ -140,7 +153,14 @@ static void turn(struct conn *c)
 		c->partial %= run.response_size;
 		run.answered += responses;
 	}
-	send_more(c, responses);
+	if (!run.closing) {
+		send_more(c, responses);
+	} else if (responses) { // the server's FIN comes with it: TIME_WAIT is the server's
+		close(c->fd);
+		c->fd = -1;
+		if (run.unsent)
+			open_conn(poller, c);
+	}
 }
 
 // drive sends until nothing is left to send, or until the time is over, and
@@ -151,7 +171,7 @@ static void drive(int poller, double until)
 	while (run.unsent || run.answered < run.sent) {
 		int n = epoll_wait(poller, events, MAX_EVENTS, -1); // alarm(2) bounds it
 		for (int i = 0; i < n; i++)
-			turn(events[i].data.ptr);
+			turn(poller, events[i].data.ptr);
 		if (until && now() >= until)
 			run.unsent = 0;
 	}
@@ -165,14 +185,15 @@ int main(int argc, char **argv)
 	long duration = 0;
 	int option;
 	run.unsent = 1000000;
-	while ((option = getopt(argc, argv, "c:p:n:d:u:")) != -1) {
+	while ((option = getopt(argc, argv, "c:p:n:d:u:C")) != -1) {
 		switch (option) {
 		case 'c': run.connections = number("-c", optarg, 1, MAX_CONNECTIONS); break;
 		case 'p': run.depth = number("-p", optarg, 1, MAX_DEPTH); break;
 		case 'n': run.unsent = number("-n", optarg, 1, 1000000000); break;
 		case 'd': duration = number("-d", optarg, 1, MAX_SECONDS - 10); run.unsent = 1000000000000; break;
 		case 'u': agent = optarg; break;
-		default: die("usage: floor [-c N] [-p DEPTH] [-n REQUESTS | -d SECONDS] [-u AGENT] HOST:PORT");
+		case 'C': run.closing = 1; break;
+		default: die("usage: floor [-c N] [-p DEPTH] [-n REQUESTS | -d SECONDS] [-u AGENT] [-C] HOST:PORT");
 		}
 	}
 	if (optind != argc - 1)
@@ -184,20 +205,16 @@ int main(int argc, char **argv)
 	measure_response();
 	if (run.response_size * run.depth >= READ_BUFFER)
 		die("responses of %zu bytes are too long for depth %ld", run.response_size, run.depth);
+	if (run.closing && run.depth > 1)
+		die("-C leaves nothing to pipeline: want -p 1");
 
 	struct rusage before, after;
 	getrusage(RUSAGE_SELF, &before);
 	double start = now();
 	int poller = epoll_create1(EPOLL_CLOEXEC);
 	struct conn *conns = calloc(run.connections, sizeof *conns);
-	for (long i = 0; i < run.connections; i++) {
-		conns[i].fd = dial();
-		int on = 1;
-		if (ioctl(conns[i].fd, FIONBIO, &on) < 0)
-			die("ioctl: %s", strerror(errno));
-		watch(poller, conns[i].fd, &conns[i]);
-		send_more(&conns[i], run.depth);
-	}
+	for (long i = 0; i < run.connections; i++)
+		open_conn(poller, &conns[i]);
 	drive(poller, duration ? start + duration : 0);
 	double elapsed = now() - start;
 	getrusage(RUSAGE_SELF, &after);

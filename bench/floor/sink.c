@@ -4,43 +4,71 @@
 //     sink [-p PORT] [-t SECONDS] [-v]     prints the port it listens on (127.0.0.1)
 //
 // With -v the Date differs from each response to the next, at the same cost, so
-// that a client cannot profit from having seen the same head before.
+// that a client cannot profit from having seen the same head before. At SIGTERM
+// it prints what it saw, as one JSON object, and ends.
 //
-// Requests are not parsed: their size is learnt from the first one on each
-// connection, and all later ones must have it. k requests that arrive together
-// are answered by one write of k responses.
+// Requests are not parsed: size and persistence are learnt from the first one on
+// each connection. Later ones must have that size, or arrive one by one. k
+// requests that arrive together are answered by one write of k responses.
 #define _GNU_SOURCE
 #include "common.h"
 
 #define RESPONSE_SIZE 160
-#define RESPONSE_HEAD                                                                                \
-	"HTTP/1.1 200 OK\r\nServer: sink\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"                     \
-	"Content-Type: text/plain\r\nContent-Length: 44\r\n\r\n"
-#define SECOND_OFFSET (sizeof "HTTP/1.1 200 OK\r\nServer: sink\r\nDate: Thu, 01 Jan 1970 00:00:" - 1)
-_Static_assert(sizeof RESPONSE_HEAD - 1 + 44 == RESPONSE_SIZE, "Content-Length must fill the response");
+#define RESPONSE_START "HTTP/1.1 200 OK\r\nServer: sink\r\nDate: Thu, 01 Jan 1970 00:00:"
+#define SECOND_OFFSET (sizeof RESPONSE_START - 1)
 
 enum {
 	BATCH = 2048,  // responses in one write, at most
 	VARIANTS = 60, // of a head, with -v
 };
 
+// What a response says of its connection, by what the request asked for (RFC
+// 9112 section 9.3): HTTP/1.0 clients must be told that theirs persists.
+enum persistence { PERSISTS, KEEP_ALIVE, CLOSE, PERSISTENCES };
+
+// All responses have the same size: the body fills what the head leaves.
+static const struct {
+	const char *field;
+	int body_size;
+} kinds[PERSISTENCES] = {
+	[PERSISTS] = {"", 44},
+	[KEEP_ALIVE] = {"Connection: keep-alive\r\n", 20},
+	[CLOSE] = {"Connection: close\r\n", 25},
+};
+
 struct conn {
 	int fd;
+	enum persistence persistence;
 	size_t request_size; // 0 until the first request is whole
 	size_t partial;      // bytes of an incomplete request, counted and forgotten
 	size_t owed;         // bytes of responses not yet written
 };
 
-static char responses[(VARIANTS + BATCH) * RESPONSE_SIZE];
+static char responses[PERSISTENCES][(VARIANTS + BATCH) * RESPONSE_SIZE];
 static int varying, turn; // with -v each write starts at another variant
 static char input[READ_BUFFER];
 
-static void build_responses(void)
+static struct {
+	long requests, connections;
+	long deepest; // requests that came together, at most
+} seen;
+
+static volatile sig_atomic_t ended;
+
+static void end(int signal) { ended = signal; }
+
+static void build_responses(enum persistence p)
 {
+	char head[RESPONSE_SIZE];
+	int size = snprintf(head, sizeof head,
+		RESPONSE_START "00 GMT\r\n%sContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n",
+		kinds[p].field, kinds[p].body_size);
+	if (size + kinds[p].body_size != RESPONSE_SIZE)
+		die("internal error: a response of %d bytes", size + kinds[p].body_size);
 	for (int i = 0; i < VARIANTS + BATCH; i++) {
-		char *r = responses + i * RESPONSE_SIZE;
+		char *r = responses[p] + i * RESPONSE_SIZE;
 		memset(r, '.', RESPONSE_SIZE);
-		memcpy(r, RESPONSE_HEAD, sizeof RESPONSE_HEAD - 1);
+		memcpy(r, head, size);
 		if (varying) {
 			r[SECOND_OFFSET] = '0' + i % VARIANTS / 10;
 			r[SECOND_OFFSET + 1] = '0' + i % 10;
@@ -70,44 +98,75 @@ static void accept_all(int poller, int listener)
 		if (!c)
 			die("out of memory");
 		c->fd = fd;
+		seen.connections++;
 		set_nodelay(fd);
 		watch(poller, fd, c);
 	}
 }
 
-// learn takes the request size from the first bytes of a connection.
+// learn takes the request's size, and what it says of the connection, from the
+// first bytes of a connection.
 static void learn(struct conn *c, size_t n)
 {
 	char *end = memmem(input, n, "\r\n\r\n", 4);
 	if (!end)
 		die("the first %zu bytes of a connection hold no whole request head", n);
 	c->request_size = end + 4 - input;
+	end[2] = 0;
+	int old = strstr(input, " HTTP/1.0\r\n") != NULL;
+	if (strcasestr(input, "\r\nConnection: close"))
+		c->persistence = CLOSE;
+	else if (old)
+		c->persistence = strcasestr(input, "\r\nConnection: keep-alive") ? KEEP_ALIVE : CLOSE;
+	end[2] = '\r';
 }
 
-// count says how many requests n new bytes complete. Where they end on a
-// boundary the boundary is checked: a request of another size ends the sink
-// rather than let it answer wrong.
+// ends counts the request heads that n bytes end.
+static size_t ends(size_t n)
+{
+	size_t count = 0;
+	for (char *p = input; (p = memmem(p, input + n - p, "\r\n\r\n", 4)); p += 4)
+		count++;
+	return count;
+}
+
+// complete says how many requests n new bytes complete. Where they end on a
+// boundary the boundary is checked: pipelined requests of another size end the
+// sink rather than let it answer wrong. Whole requests of another size (some
+// clients number theirs) are looked for.
+static size_t complete(struct conn *c, size_t n)
+{
+	size_t total = c->partial + n;
+	int at_end = n >= 4 && !memcmp(input + n - 4, "\r\n\r\n", 4);
+	if (!c->partial && at_end && n % c->request_size)
+		return ends(n);
+	c->partial = total % c->request_size;
+	if (!c->partial && n >= 4 && !at_end)
+		die("a request is not %zu bytes long like the first of its connection", c->request_size);
+	return total / c->request_size;
+}
+
 static size_t count(struct conn *c, size_t n)
 {
 	if (!c->request_size)
 		learn(c, n);
-	size_t total = c->partial + n;
-	size_t requests = total / c->request_size;
-	c->partial = total % c->request_size;
-	if (!c->partial && n >= 4 && memcmp(input + n - 4, "\r\n\r\n", 4))
-		die("a request is not %zu bytes long like the first of its connection", c->request_size);
+	long requests = complete(c, n);
+	seen.requests += requests;
+	if (requests > seen.deepest)
+		seen.deepest = requests;
 	return requests;
 }
 
 // answer writes what is owed, as far as the socket takes it; the edge of
-// EPOLLOUT brings us back for the rest.
+// EPOLLOUT brings us back for the rest. The last response of a connection leaves
+// with the FIN that our close(2) adds to it.
 static int answer(struct conn *c)
 {
 	while (c->owed) {
 		size_t skip = (RESPONSE_SIZE - c->owed % RESPONSE_SIZE) % RESPONSE_SIZE;
 		size_t most = BATCH * RESPONSE_SIZE - skip;
-		char *from = responses + turn * RESPONSE_SIZE + skip;
-		ssize_t n = write(c->fd, from, c->owed < most ? c->owed : most);
+		char *from = responses[c->persistence] + turn * RESPONSE_SIZE + skip;
+		ssize_t n = send(c->fd, from, c->owed < most ? c->owed : most, c->persistence == CLOSE ? MSG_MORE : 0);
 		if (n < 0)
 			return errno == EAGAIN ? 0 : -1;
 		c->owed -= n;
@@ -125,7 +184,7 @@ static int serve(struct conn *c)
 			return -1;
 		if (n > 0)
 			c->owed += count(c, n) * RESPONSE_SIZE;
-		if (answer(c) < 0)
+		if (answer(c) < 0 || (c->persistence == CLOSE && !c->owed))
 			return -1;
 		if (n < (ssize_t)sizeof input)
 			return 0;
@@ -145,12 +204,14 @@ int main(int argc, char **argv)
 	}
 	bounded_life(seconds);
 	signal(SIGPIPE, SIG_IGN);
-	build_responses();
+	sigaction(SIGTERM, &(struct sigaction){.sa_handler = end}, NULL);
+	for (enum persistence p = 0; p < PERSISTENCES; p++)
+		build_responses(p);
 	int poller = epoll_create1(EPOLL_CLOEXEC), listener = listen_on(port);
 	watch(poller, listener, NULL);
 
 	struct epoll_event events[MAX_EVENTS];
-	for (;;) { // alarm(2) and the parent's death are its ends
+	while (!ended) { // or alarm(2), or the parent's death
 		int n = epoll_wait(poller, events, MAX_EVENTS, -1);
 		if (n < 0 && errno != EINTR)
 			die("epoll_wait: %s", strerror(errno));
@@ -164,4 +225,6 @@ int main(int argc, char **argv)
 			}
 		}
 	}
+	printf("{\"requests\":%ld,\"connections\":%ld,\"deepest\":%ld}\n", seen.requests, seen.connections, seen.deepest);
+	return 0;
 }

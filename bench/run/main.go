@@ -1,9 +1,12 @@
-// Run is the side-by-side harness behind make bench.
+// Run is the side-by-side harness behind make bench and make compare.
 //
 //	run engine    client CPU per request: the engine, the floor, other clients
 //	run command   the whole command: hotlap fetch against hotlap serve
 //	run tls       client CPU per https request, and handshakes, beside wrk and openssl
-//	run           all of them
+//	run           these three
+//	run compare   hotlap bench beside all load generators on this machine
+//	run open      hotlap bench at a given rate, beside a bare timer
+//	run peers     installs the load generators that are Go modules into bench/build/bin
 //
 // It is run from the module's root, builds what it compares into bench/build,
 // and prints a table. A number alone says little on a shared machine, so the
@@ -54,8 +57,14 @@ func run(ctx context.Context, args []string) error {
 	if err := os.MkdirAll(buildDir, 0o755); err != nil {
 		return err
 	}
-	if len(args) == 0 {
+	if err := prepareChildren(); err != nil {
+		return err
+	}
+	switch {
+	case len(args) == 0:
 		return errors.Join(runOne(ctx, "engine", nil), runOne(ctx, "command", nil), runOne(ctx, "tls", nil))
+	case args[0] == "peers":
+		return installPeers(ctx)
 	}
 	return runOne(ctx, args[0], args[1:])
 }
@@ -71,20 +80,24 @@ func runOne(ctx context.Context, what string, args []string) error {
 		report = commandFlags(fs)
 	case "tls":
 		report = tlsFlags(fs)
+	case "compare":
+		report = compareFlags(fs)
+	case "open":
+		report = openFlags(fs)
 	default:
-		return fmt.Errorf("%s: want engine, command or tls", what)
+		return fmt.Errorf("%s: want engine, command, tls, compare, open or peers", what)
 	}
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	meter := startMeter()
 	text, err := report(ctx)
-	if err != nil {
+	if text == "" {
 		return err
 	}
 	text += "\n" + environment(ctx) + meter.text()
 	fmt.Print("\n", text)
-	return save(*name, text)
+	return errors.Join(err, save(*name, text))
 }
 
 func save(name, text string) error {

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +18,26 @@ const killDelay = 5 * time.Second
 
 // anyCPU leaves a child where the harness itself may run.
 const anyCPU = -1
+
+// prepareChildren sets what all children inherit: as many file descriptors as
+// are allowed, and a PATH with the peers that were installed here, and with
+// servers. Setting the limit, even to what it is, keeps the Go runtime from
+// giving children the one it found itself.
+func prepareChildren() error {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return fmt.Errorf("getrlimit: %w", err)
+	}
+	files.Cur = files.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return fmt.Errorf("setrlimit: %w", err)
+	}
+	dir, err := filepath.Abs(peerDir)
+	if err != nil {
+		return err
+	}
+	return os.Setenv("PATH", dir+":"+os.Getenv("PATH")+":/usr/sbin")
+}
 
 // command prepares a child that ends with the harness.
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
@@ -45,38 +65,4 @@ func startOn(cpu int, cmd *exec.Cmd) (err error) {
 	}
 	defer func() { err = errors.Join(err, unix.SchedSetaffinity(0, &own)) }()
 	return cmd.Start()
-}
-
-// outputOn runs cmd on one CPU and returns what it printed.
-func outputOn(cpu int, cmd *exec.Cmd) ([]byte, error) {
-	var out strings.Builder
-	cmd.Stdout = &out
-	if err := startOn(cpu, cmd); err != nil {
-		return nil, err
-	}
-	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", cmd.Path, err, out.String())
-	}
-	return []byte(out.String()), nil
-}
-
-// startSink starts the sink server and returns its address.
-func startSink(ctx context.Context, cpu int, args ...string) (addr string, stop func(), _ error) {
-	ctx, cancel := context.WithCancel(ctx)
-	cmd := command(ctx, buildDir+"/sink", args...)
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = startOn(cpu, cmd)
-	}
-	if err != nil {
-		cancel()
-		return "", nil, fmt.Errorf("sink: %w", err)
-	}
-	stop = func() { cancel(); _ = cmd.Wait() } // it ends by our kill: that is no error
-	port, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		stop()
-		return "", nil, fmt.Errorf("sink: it printed no port: %w", err)
-	}
-	return "127.0.0.1:" + strings.TrimSpace(port), stop, nil
 }

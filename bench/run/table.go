@@ -3,68 +3,94 @@ package main
 import (
 	"fmt"
 	"strings"
-
-	"hotlap/bench/sample"
 )
 
-// row is one client at one depth.
-type row struct {
-	depth  int
-	client string
-	cpu    spread // microseconds per request
-	rate   spread // requests per second
-	ratio  spread // of cpu to the floor's
-}
-
-func rowsOf(depth int, clients []client, samples map[string][]sample.Sample) []row {
-	floor := each(samples[floorName], (*sample.Sample).CPUus)
-	var rows []row
-	for _, c := range clients {
-		cpu := each(samples[c.name], (*sample.Sample).CPUus)
-		rows = append(rows, row{
-			depth: depth, client: c.name, cpu: spreadOf(cpu),
-			rate:  spreadOf(each(samples[c.name], (*sample.Sample).Rate)),
-			ratio: spreadOf(ratios(cpu, floor)),
-		})
-	}
-	return rows
-}
-
-func each(samples []sample.Sample, f func(*sample.Sample) float64) []float64 {
-	v := make([]float64, len(samples))
-	for i := range samples {
-		v[i] = f(&samples[i])
-	}
-	return v
-}
-
-// table is the rows in Markdown.
-func table(rows []row) string {
+// text is all outcomes in Markdown.
+func text(outcomes []outcome) string {
 	var b strings.Builder
-	b.WriteString("| depth | client | CPU us/request | requests/s | CPU, times the floor | limit |\n")
-	b.WriteString("|--:|:--|--:|--:|--:|:--|\n")
-	for _, r := range rows {
-		fmt.Fprintf(&b, "| %d | %s | %.3f (%.3f-%.3f) | %.0f | %s | %s |\n", r.depth, r.client,
-			r.cpu.median, r.cpu.min, r.cpu.max, r.rate.median, r.times(), r.verdict())
+	for i := range outcomes {
+		outcomes[i].write(&b)
 	}
 	return b.String()
 }
 
-func (r *row) times() string {
-	if r.client == floorName {
-		return "1"
+func (o *outcome) write(b *strings.Builder) {
+	sc := &o.scene
+	fmt.Fprintf(b, "\n## %s\n\n%s\n\n| client |", sc.name, sc.about)
+	for _, f := range sc.figures {
+		fmt.Fprintf(b, " %s |", f.name)
 	}
-	return fmt.Sprintf("%.2f (%.2f-%.2f)", r.ratio.median, r.ratio.min, r.ratio.max)
+	if sc.base != "" {
+		fmt.Fprintf(b, " %s, times that of %s |", sc.figures[0].name, sc.base)
+	}
+	b.WriteString("\n|:--|" + strings.Repeat("--:|", o.columns()) + "\n")
+	for _, cl := range sc.clients {
+		o.writeRow(b, cl.name)
+	}
+	b.WriteString("\n")
+	for _, cl := range sc.clients {
+		if r := o.results[cl.name]; r.failure != nil {
+			fmt.Fprintf(b, "- %s failed in %d of %d rounds: %s\n", cl.name, r.failures(), r.rounds, oneLine(r.failure.Error()))
+		}
+	}
+	for _, l := range sc.limits {
+		fmt.Fprintf(b, "- %s\n", l.text(o))
+	}
 }
 
-// verdict judges the engine, the client that has a limit.
-func (r *row) verdict() string {
-	limit, ok := limits[r.depth]
-	switch {
-	case r.client != engineName || !ok:
-		return ""
-	case r.ratio.median <= limit:
-		return fmt.Sprintf("%g: met", limit)
+func (o *outcome) columns() int {
+	if o.scene.base != "" {
+		return len(o.scene.figures) + 1
 	}
-	return fmt.Sprintf("%g: **missed**", limit)
+	return len(o.scene.figures)
+}
+
+func (o *outcome) writeRow(b *strings.Builder, name string) {
+	fmt.Fprintf(b, "| %s |", name)
+	r := o.results[name]
+	if why := r.noFigures(); why != "" {
+		fmt.Fprintf(b, " %s |%s\n", why, strings.Repeat(" |", o.columns()-1))
+		return
+	}
+	for _, f := range o.scene.figures {
+		fmt.Fprintf(b, " %s |", f.cell(spreadOf(o.values(name, f))))
+	}
+	if o.scene.base != "" {
+		first := o.scene.figures[0]
+		fmt.Fprintf(b, " %s |", ratio.cell(spreadOf(ratios(o.values(name, first), o.values(o.scene.base, first)))))
+	}
+	b.WriteString("\n")
+}
+
+// noFigures says why a client has none, if that is so.
+func (r *result) noFigures() string {
+	switch {
+	case r.not != "":
+		return r.not
+	case r.failures() == r.rounds:
+		return "failed"
+	}
+	return ""
+}
+
+func (r *result) failures() int {
+	n := 0
+	for _, s := range r.samples {
+		if s == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// maxReason bounds what a failing client may add to the report, in bytes.
+const maxReason = 200
+
+// oneLine makes a message fit into a list.
+func oneLine(message string) string {
+	message = strings.Join(strings.Fields(message), " ")
+	if len(message) > maxReason {
+		message = strings.ToValidUTF8(message[:maxReason], "") + "..."
+	}
+	return message
 }

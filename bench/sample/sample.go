@@ -1,5 +1,5 @@
 // Package sample is what one measured run of one client says: the JSON that
-// the floor client and enginebench print, and the harness reads.
+// the programs of bench/floor and enginebench print, and what the harness adds.
 package sample
 
 import (
@@ -23,12 +23,39 @@ type Sample struct {
 	P50us float64 `json:"p50_us,omitempty"`
 	P99us float64 `json:"p99_us,omitempty"`
 	MaxUs float64 `json:"max_us,omitempty"`
+	// Percentiles of how late a paced client was.
+	LagP50us float64 `json:"lag_p50_us,omitempty"`
+	LagP99us float64 `json:"lag_p99_us,omitempty"`
+
+	// What the harness saw.
+	PeakBytes     int64   `json:"peak_bytes,omitempty"` // of the client's memory
+	Due           float64 `json:"-"`                    // requests that were to be sent; 0 in a closed loop
+	Served        int64   `json:"-"`                    // requests that reached the server
+	ServerSeconds float64 `json:"-"`                    // CPU time of the server
 }
 
-// CPUus is the CPU time of the client per request, in microseconds.
+// CPUus is the CPU time of the client per request, in microseconds. The server
+// counts the requests if it can: clients may leave out a warm-up.
 func (s *Sample) CPUus() float64 {
-	return (s.UserSeconds + s.SysSeconds) / float64(s.Requests) * 1e6
+	return (s.UserSeconds + s.SysSeconds) / float64(max(s.Served, s.Requests)) * 1e6
 }
+
+// ServerCPUus is the CPU time of the server per request, in microseconds.
+func (s *Sample) ServerCPUus() float64 {
+	return s.ServerSeconds / float64(max(s.Served, s.Requests)) * 1e6
+}
+
+// Achieved is the answered requests over those that were due; 0 in a closed
+// loop.
+func (s *Sample) Achieved() float64 {
+	if s.Due == 0 {
+		return 0
+	}
+	return float64(s.Requests) / s.Due
+}
+
+// PeakMB is the most memory that the client held, in megabytes.
+func (s *Sample) PeakMB() float64 { return float64(s.PeakBytes) / 1e6 }
 
 // Rate is requests per second.
 func (s *Sample) Rate() float64 { return float64(s.Requests) / s.Seconds }

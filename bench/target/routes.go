@@ -60,11 +60,23 @@ func split(path []byte) (name string, arg int64) {
 	return "other", -1
 }
 
+// persistence is what a response says of the connection, or "". HTTP/1.0 clients
+// must be told that it persists (RFC 9112 section 9.3).
+func (k *conn) persistence() string {
+	switch {
+	case k.closes:
+		return "close"
+	case k.head.Minor == 0:
+		return "keep-alive"
+	}
+	return ""
+}
+
 // answer appends a complete response of status 200.
 func (k *conn) answer(isHead bool, body []byte, contentType string) {
 	b := append(k.out, "HTTP/1.1 200 OK\r\n"...)
-	if k.closes {
-		b = append(b, "Connection: close\r\n"...)
+	if p := k.persistence(); p != "" {
+		b = append(append(append(b, "Connection: "...), p...), "\r\n"...)
 	}
 	if contentType == "" {
 		contentType = "text/plain"
@@ -84,8 +96,8 @@ func appendInt(b []byte, n int) []byte { return strconv.AppendInt(b, int64(n), 1
 
 // respond appends a response head.
 func (k *conn) respond(status int, length int64, fields ...httpcodec.Field) {
-	if k.closes {
-		fields = append(fields, httpcodec.Field{Name: "Connection", Value: "close"})
+	if p := k.persistence(); p != "" {
+		fields = append(fields, httpcodec.Field{Name: "Connection", Value: p})
 	}
 	b, err := httpcodec.AppendResponse(k.out, status, fields, length)
 	if err != nil {

@@ -50,7 +50,7 @@ type fetching struct {
 	report *report.Collector
 	cancel context.CancelFunc
 	done   atomic.Int64 // results that came
-	signal atomic.Int32 // the one that ended the run
+	signal *interruption
 }
 
 // Put implements engine.Sink.
@@ -169,10 +169,10 @@ func (f *fetching) complain(err error) { f.std.complain("fetch", "%v", err) }
 func (f *fetching) run(ctx context.Context) int {
 	ctx, cancel := context.WithCancel(ctx)
 	f.cancel = cancel
-	stopSignals := f.handleSignals()
+	f.signal = awaitInterruption(f.source.Stop, f.cancel)
 	meter := f.startMeter()
 	stats, err := f.engine.Run(ctx, f.source, f)
-	stopSignals()
+	f.signal.end()
 	if meter != nil {
 		meter.Stop()
 	}
@@ -224,11 +224,11 @@ func (f *fetching) finish(stats engine.Stats, err, outputErr error) int {
 // verdict is the exit code and what ended the run. A broken output comes
 // first: the results are not complete, whatever else happened.
 func (f *fetching) verdict(err, outputErr error) (code int, ended string) {
-	switch signal := f.signal.Load(); {
+	switch signal := f.signal.code(); {
 	case outputErr != nil:
 		return exitFailed, report.Output
 	case signal != 0:
-		return 128 + int(signal), report.Signal
+		return signal, report.Signal
 	case err != nil:
 		return exitFailed, report.Output
 	case f.source.Err() != nil:
@@ -251,7 +251,7 @@ func (f *fetching) startMeter() *progress.Meter {
 			return nil
 		}
 	}
-	return progress.Start(f.std.err, redraw, f.sample)
+	return progress.Start(f.std.err, redraw, progress.PrintEvery, progress.Lines(f.sample, redraw))
 }
 
 func (f *fetching) sample() progress.Sample {

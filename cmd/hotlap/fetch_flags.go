@@ -219,5 +219,5 @@ func (o *fetchOptions) check(f *pflag.FlagSet) error {
 	case o.summary == "-":
 		return errors.New("--summary needs a file: standard output is for results")
 	}
-	return o.checkDescriptors()
+	return checkDescriptors(o.engine.Connections)
 }

@@ -14,14 +14,18 @@ Usage: hotlap COMMAND [flags] [arguments]
 
   fetch     send a stream of requests, get every response as a line of JSON
   pipe      send requests for a program, such as one in Python
+  bench     load a server and measure it honestly
   serve     run a target server to try things against
+  watch     see what the kernel does to TCP sockets: queues, drops, resets
   demo      serve and fetch a million URLs, and check each answer
   version   print the version
 
 hotlap COMMAND --help says more.
 
 Exit codes: 0 done; 1 the run failed; 2 bad arguments or input; 3 --fail and
-some request failed; 130 or 143 ended by a signal, with what was done written.
+some request failed, or an --assert was breached; 4 --require-valid and the run
+is not known to be valid; 130 or 143 ended by a signal, with what was done
+written.
 `
 
 // Exit codes.
@@ -29,7 +33,8 @@ const (
 	exitOK      = 0
 	exitFailed  = 1 // could not start, output broke
 	exitUsage   = 2 // bad arguments or input
-	exitGate    = 3 // --fail
+	exitGate    = 3 // --fail, --assert
+	exitInvalid = 4 // --require-valid
 	exitSIGINT  = 130
 	exitSIGTERM = 143
 )
@@ -49,7 +54,9 @@ type command struct {
 var commands = []command{
 	{"fetch", runFetch},
 	{"pipe", runPipe},
+	{"bench", runBench},
 	{"serve", runServe},
+	{"watch", runWatch},
 	{"demo", runDemo},
 	{"version", runVersion},
 }

@@ -99,7 +99,7 @@ func parsePipe(args []string) (*pipeOptions, error) {
 	case f.Changed("max-clients") && o.listen == "":
 		return nil, errors.New("--max-clients goes with --listen")
 	}
-	if err := o.checkDescriptors(); err != nil {
+	if err := checkDescriptors(o.engine.Connections); err != nil {
 		return nil, err
 	}
 	if err := o.applyFlags(f); err != nil {

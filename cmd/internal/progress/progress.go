@@ -12,16 +12,19 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
 	"hotlap/cmd/internal/report"
 )
 
+// PrintEvery is how often a line is printed where none can be drawn over.
+const PrintEvery = 10 * time.Second
+
 const (
-	drawEvery  = 200 * time.Millisecond
-	printEvery = 10 * time.Second
-	window     = 10 // samples over which a terminal's rate is taken
+	drawEvery = 200 * time.Millisecond
+	window    = 10 // samples over which a terminal's rate is taken
 )
 
 // A Sample is the state of a run at one moment.
@@ -71,23 +74,38 @@ func (s *Sample) left(elapsed time.Duration, rate float64) (time.Duration, bool)
 	return time.Duration(seconds * float64(time.Second)), seconds < most
 }
 
-// A Meter shows progress until it is stopped.
+// Lines makes lines of what sample says, for a Meter.
+func Lines(sample func() Sample, redraw bool) func() string {
+	samples := []Sample{sample()}
+	start := samples[0].At
+	return func() string {
+		s := sample()
+		line := Line(start, samples[0], s)
+		if samples = append(samples, s); len(samples) > window || !redraw {
+			samples = samples[1:]
+		}
+		return line
+	}
+}
+
+// A Meter shows a line until it is stopped.
 type Meter struct {
 	out    *os.File
 	redraw bool
-	sample func() Sample
+	line   func() string
 	quit   chan struct{}
 	done   sync.WaitGroup
 }
 
-// Start shows on out what sample says, which is asked from another goroutine.
-func Start(out *os.File, redraw bool, sample func() Sample) *Meter {
-	m := &Meter{out: out, redraw: redraw, sample: sample, quit: make(chan struct{})}
-	every := printEvery
+// Start shows on out what line says, which is asked from another goroutine: on
+// a terminal it is drawn over several times a second, elsewhere a line is
+// printed at each interval.
+func Start(out *os.File, redraw bool, interval time.Duration, line func() string) *Meter {
+	m := &Meter{out: out, redraw: redraw, line: line, quit: make(chan struct{})}
 	if redraw {
-		every = drawEvery
+		interval = drawEvery
 	}
-	ticker := time.NewTicker(every)
+	ticker := time.NewTicker(interval)
 	m.done.Go(func() {
 		defer ticker.Stop()
 		m.run(ticker.C)
@@ -102,8 +120,6 @@ func (m *Meter) Stop() {
 }
 
 func (m *Meter) run(tick <-chan time.Time) {
-	samples := []Sample{m.sample()}
-	start := samples[0].At
 	for {
 		select {
 		case <-tick:
@@ -113,11 +129,7 @@ func (m *Meter) run(tick <-chan time.Time) {
 			}
 			return
 		}
-		s := m.sample()
-		m.show(Line(start, samples[0], s))
-		if samples = append(samples, s); len(samples) > window || !m.redraw {
-			samples = samples[1:]
-		}
+		m.show(m.line())
 	}
 }
 
@@ -126,8 +138,8 @@ func (m *Meter) show(line string) {
 		fmt.Fprintln(m.out, line)
 		return
 	}
-	if width := Width(m.out); width > 0 && len(line) >= width {
-		line = line[:width-1] // a full line would wrap, and not be drawn over
+	if width := Width(m.out); width > 0 && utf8.RuneCountInString(line) >= width {
+		line = string([]rune(line)[:width-1]) // a full line would wrap, and not be drawn over
 	}
 	io.WriteString(m.out, "\r"+line+"\x1b[K")
 }

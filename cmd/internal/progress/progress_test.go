@@ -66,10 +66,10 @@ func terminal(t *testing.T, columns uint16) (screen, tty *os.File) {
 func shown(t *testing.T, out, from *os.File, redraw bool, size int) string {
 	t.Helper()
 	n := 0
-	m := &Meter{out: out, redraw: redraw, quit: make(chan struct{}), sample: func() Sample {
+	m := &Meter{out: out, redraw: redraw, quit: make(chan struct{}), line: Lines(func() Sample {
 		n++
 		return Sample{At: at(float64(n)), Done: int64(n) * 10, Total: 100}
-	}}
+	}, redraw)}
 	tick := make(chan time.Time)
 	m.done.Go(func() { m.run(tick) })
 	for range 2 {

@@ -15,12 +15,12 @@ const descriptorReserve = 100
 
 // checkDescriptors refuses more connections than RLIMIT_NOFILE has room for.
 // The soft limit is not in the way: the os package raises it to the hard one.
-func (o *fetchOptions) checkDescriptors() error {
+func checkDescriptors(connections int) error {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
 		return nil
 	}
-	need := uint64(o.engine.Connections) + descriptorReserve
+	need := uint64(connections) + descriptorReserve
 	if need <= lim.Cur {
 		return nil
 	}
@@ -29,7 +29,7 @@ func (o *fetchOptions) checkDescriptors() error {
 		help += fmt.Sprintf("\nor, past a hard limit: sudo prlimit --pid $$ --nofile=%d:%d", need, need)
 	}
 	return fmt.Errorf("-c %d needs %d file descriptors, the limit is %d: run this first, or ask for less:\n%s",
-		o.engine.Connections, need, lim.Cur, help)
+		connections, need, lim.Cur, help)
 }
 
 // limitProcessors has Go code run on one CPU where there are two at the most,

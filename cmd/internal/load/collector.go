@@ -1,0 +1,197 @@
+package load
+
+import (
+	"sync"
+	"time"
+)
+
+// A collector takes the windows of the loops, second by second, and makes of
+// them the series and the whole. It works on a goroutine of its own, so that a
+// loop only exchanges one window for another.
+type collector struct {
+	open   bool
+	warmUp time.Duration
+	due    []*Arrivals // of each loop, to count what is due; nil in a closed loop
+	counts []int64     // of these, up to the end of the last window
+	most   []int64     // requests of each loop
+
+	mu     sync.Mutex
+	ready  sync.Cond
+	handed []handed
+	free   []*window
+	ended  bool
+	series []Second
+	done   sync.WaitGroup
+
+	second  func(w *window, s *Second) // called with each second that is complete
+	seconds map[int]*window            // not complete yet: some loops have not handed over theirs
+	backlog map[int]int64
+	behind  []int // of each loop, the second that it has not handed over yet
+	whole   *window
+}
+
+type handed struct {
+	loop, second int
+	w            *window
+}
+
+func newCollector(o *Options, second func(*window, *Second)) *collector {
+	c := &collector{
+		open: o.Open(), warmUp: o.WarmUp, second: second,
+		seconds: make(map[int]*window), backlog: make(map[int]int64),
+		behind: make([]int, o.Loops), whole: newWindow(o.Open()),
+	}
+	c.ready.L = &c.mu
+	for i := range o.Loops {
+		c.most = append(c.most, o.share(i))
+		if c.open {
+			c.due, c.counts = append(c.due, nil), append(c.counts, 0)
+		}
+	}
+	c.done.Go(c.run)
+	return c
+}
+
+// first returns the first window of a loop.
+func (c *collector) first(loop int, due *Arrivals) *window {
+	if due != nil {
+		c.due[loop] = due.Clone()
+	}
+	return c.fresh(0)
+}
+
+// next takes a loop's window and returns the one of the second that at is in.
+func (c *collector) next(p *part, at time.Duration) *window {
+	c.hand(p)
+	return c.fresh(int((at - c.warmUp) / time.Second))
+}
+
+// fresh returns an empty window of a second.
+func (c *collector) fresh(second int) *window {
+	c.mu.Lock()
+	var w *window
+	if last := len(c.free) - 1; last >= 0 {
+		w = c.free[last]
+		c.free = c.free[:last]
+	}
+	c.mu.Unlock()
+	if w == nil {
+		w = newWindow(c.open)
+	}
+	from := c.warmUp + time.Duration(second)*time.Second
+	w.reset(from, from+time.Second)
+	return w
+}
+
+func (c *collector) hand(p *part) {
+	w := p.window
+	w.taken = p.taken
+	c.mu.Lock()
+	c.handed = append(c.handed, handed{p.index, int((w.from - c.warmUp) / time.Second), w})
+	c.mu.Unlock()
+	c.ready.Signal()
+}
+
+// finish returns the whole and the series, when every loop has handed over its
+// last window.
+func (c *collector) finish() (*window, []Second) {
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
+	c.ready.Signal()
+	c.done.Wait()
+	c.whole.close()
+	return c.whole, c.series
+}
+
+func (c *collector) run() {
+	for {
+		c.mu.Lock()
+		for len(c.handed) == 0 && !c.ended {
+			c.ready.Wait()
+		}
+		batch, ended := c.handed, c.ended
+		c.handed = nil
+		c.mu.Unlock()
+		for _, h := range batch {
+			c.take(h)
+		}
+		if len(batch) == 0 && ended {
+			break
+		}
+	}
+	for i := range c.behind {
+		c.behind[i] = maxSecond
+	}
+	c.complete()
+}
+
+const maxSecond = 1 << 40
+
+// take adds a window to its second.
+func (c *collector) take(h handed) {
+	c.whole.merge(h.w)
+	if c.open {
+		due := c.due[h.loop]
+		for ; due.Due() < h.w.to && c.counts[h.loop] < c.most[h.loop]; due.Take() {
+			c.counts[h.loop]++
+		}
+		c.backlog[h.second] += max(c.counts[h.loop]-h.w.taken, 0)
+	}
+	if w := c.seconds[h.second]; w != nil {
+		w.merge(h.w)
+		c.release(h.w)
+	} else {
+		c.seconds[h.second] = h.w
+	}
+	c.behind[h.loop] = h.second + 1
+	c.complete()
+}
+
+func (c *collector) release(w *window) {
+	c.mu.Lock()
+	c.free = append(c.free, w)
+	c.mu.Unlock()
+}
+
+// complete puts the seconds into the series that every loop is beyond. Seconds
+// in which nothing ended are there too.
+func (c *collector) complete() {
+	upTo := maxSecond
+	for _, s := range c.behind {
+		upTo = min(upTo, s)
+	}
+	for len(c.seconds) > 0 && len(c.series) < upTo {
+		i := len(c.series)
+		w := c.seconds[i]
+		if w == nil {
+			w = c.fresh(i)
+		}
+		delete(c.seconds, i)
+		w.close()
+		s := w.summary(c.warmUp)
+		s.Backlog = c.backlog[i]
+		delete(c.backlog, i)
+		c.second(w, &s)
+		c.mu.Lock()
+		c.series = append(c.series, s)
+		c.mu.Unlock()
+		c.release(w)
+	}
+}
+
+// recent returns the last complete second, nil if there is none yet, and the
+// responses of at most n seconds up to it.
+func (c *collector) recent(n int) (*Second, []int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.series) == 0 {
+		return nil, nil
+	}
+	var rates []int64
+	for _, s := range c.series[max(0, len(c.series)-n):] {
+		rates = append(rates, s.Responses)
+	}
+	last := c.series[len(c.series)-1]
+	return &last, rates
+}

@@ -1,0 +1,127 @@
+package load
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"slices"
+	"time"
+
+	"hotlap/engine"
+)
+
+// A part is what one loop has of a run: its share of the requests, and what it
+// has measured. It is the engine's Source and Sink on that loop.
+//
+// Owner: the loop, while the run goes on.
+type part struct {
+	run *running
+	turn
+	index   int
+	started time.Time // of the run
+	left    int64     // requests still to be sent, of a count
+	taken   int64     // requests that were sent
+	window  *window
+
+	peers    []netip.AddrPort // the first few
+	examples [engine.NumKinds]string
+}
+
+// peersMost is how many of the addresses that were connected to are remembered.
+const peersMost = 16
+
+// Next implements engine.Source for a closed loop.
+func (p *part) Next(_ context.Context, batch []*engine.Request) (int, error) {
+	if p.run.stopped.Load() {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(batch)), p.left))
+	p.taken += int64(n)
+	for i := range batch[:n] {
+		batch[i] = p.turn.next()
+	}
+	if p.left -= int64(n); p.left == 0 {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Put implements engine.Sink.
+func (p *part) Put(results []*engine.Result) error {
+	for _, r := range results {
+		p.add(r)
+		p.note(r)
+		if r.Request.Tag != nil {
+			p.turn.release(r.Request)
+		}
+	}
+	return nil
+}
+
+// note remembers whom the loop talks to, and what goes wrong.
+func (p *part) note(r *engine.Result) {
+	if len(p.peers) < peersMost && r.Remote.IsValid() && (len(p.peers) == 0 || p.peers[len(p.peers)-1] != r.Remote) {
+		if !slices.Contains(p.peers, r.Remote) {
+			p.peers = append(p.peers, r.Remote)
+		}
+	}
+	if r.Err != nil && p.examples[r.Err.Kind] == "" {
+		p.examples[r.Err.Kind] = r.Err.Error()
+	}
+}
+
+// add measures one result. A request counts if it was due, or taken, in the
+// measured part; it is put down to the second in which it ended.
+func (p *part) add(r *engine.Result) {
+	due := r.Start.Sub(p.started)
+	if due < p.run.WarmUp || due >= p.run.end {
+		return
+	}
+	end := due + r.Time.Total
+	if end >= p.window.to {
+		p.window = p.run.collector.next(p, end)
+	}
+	p.window.add(r, int64(end) < p.run.stopAt.Load())
+}
+
+// A timed part has requests that are due at their times: an open loop.
+type timed struct {
+	*part
+	arrivals *Arrivals
+}
+
+// Begin implements engine.Scheduled.
+func (p *timed) Begin(at time.Time) { p.started = at }
+
+// NextDue implements engine.Scheduled. What is due when the time is over is not
+// sent any more.
+func (p *timed) NextDue(now time.Duration, batch []*engine.Request, due []time.Duration) (n int, next time.Duration, err error) {
+	if now >= p.run.end || p.run.stopped.Load() {
+		return 0, 0, io.EOF
+	}
+	for next = p.arrivals.Due(); n < len(batch) && next <= now; next = p.arrivals.Due() {
+		if next >= p.run.end {
+			return n, 0, io.EOF
+		}
+		batch[n], due[n] = p.turn.next(), next
+		n++
+		p.taken++
+		p.arrivals.Take()
+		if p.left--; p.left == 0 {
+			return n, 0, io.EOF
+		}
+	}
+	return n, min(next, p.run.end), nil
+}
+
+// leave accounts for the requests that were due and never sent, when the wait
+// for the others is over: each is as old as it has become.
+func (p *timed) leave(now time.Duration) {
+	end := min(time.Duration(p.run.stopAt.Load()), p.run.end)
+	for ; p.left > 0 && p.arrivals.Due() < end; p.left-- {
+		if due := p.arrivals.Due(); due >= p.run.WarmUp {
+			p.window.addUnsent(now - due)
+		}
+		p.arrivals.Take()
+	}
+}

@@ -1,0 +1,239 @@
+// Package load generates load and measures what comes back: the core of
+// hotlap bench.
+//
+// How a run goes:
+//
+//  1. Each loop of the engine has a part, which is its source and its sink. In a
+//     closed loop it gives requests as fast as they are taken; in an open loop
+//     Arrivals says when each is due.
+//  2. A part measures each result in the window of the second in which it ended.
+//  3. The collector, a goroutine, takes the windows and makes of them the series
+//     and the whole.
+//  4. When the time is over nothing new is sent; what is in flight is awaited.
+//     What got no answer, or was never sent, is measured by its age.
+//  5. The client's own figures are weighed: was it the client?
+package load
+
+import (
+	"context"
+	"math"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"hotlap/ebpf"
+	"hotlap/engine"
+)
+
+// Options say what load to make.
+type Options struct {
+	From, To float64       // requests per second, of which to which; 0, 0: a closed loop
+	Poisson  bool          // arrivals at random, not evenly
+	WarmUp   time.Duration // before anything is counted
+	Duration time.Duration // of the measured part; 0: until Count
+	Count    int64         // requests in all; 0: until Duration
+	Timeout  time.Duration // how long is waited for what is in flight at the end
+	Loops    int           // of the engine
+}
+
+// Open says that requests have due times.
+func (o *Options) Open() bool { return o.To > 0 || o.From > 0 }
+
+// share is how many requests one loop sends at most.
+func (o *Options) share(loop int) int64 {
+	if o.Count == 0 {
+		return math.MaxInt64
+	}
+	share := o.Count / int64(o.Loops)
+	if int64(loop) < o.Count%int64(o.Loops) {
+		share++
+	}
+	return share
+}
+
+// A Run is a run of load. Make it with New, do it with Do.
+type Run struct {
+	running
+	engine *engine.Engine
+	cancel context.CancelFunc
+}
+
+// running is what the parts share.
+type running struct {
+	Options
+	end       time.Duration // nothing that is due later is sent, or counts
+	stopAt    atomic.Int64  // when the sending ended, since the start
+	stopped   atomic.Bool
+	collector *collector
+	parts     []*part
+	timed     []*timed // of an open loop
+	started   time.Time
+}
+
+// New prepares a run of targets on an engine, whose MaxInFlight has to be as
+// many requests as its connections take: what waits, waits in the schedule.
+// second, if not nil, is called with each second's distributions; they are reset
+// after.
+func New(e *engine.Engine, targets *Targets, o Options, second func(*Distributions)) *Run {
+	r := &Run{engine: e}
+	r.Options, r.end = o, math.MaxInt64
+	if o.Duration > 0 {
+		r.end = o.WarmUp + o.Duration
+	}
+	r.stopAt.Store(int64(r.end))
+	r.collector = newCollector(&o, func(w *window, s *Second) {
+		if second != nil {
+			second(&Distributions{w.response, w.service, time.Duration(s.At * 1e9)})
+		}
+	})
+	for i := range o.Loops {
+		p := &part{run: &r.running, index: i, left: o.share(i)}
+		p.turn = turn{targets: targets, at: i % targets.Len()}
+		var arrivals *Arrivals
+		if o.Open() {
+			arrivals = NewArrivals(o.From, o.To, o.WarmUp, o.Duration, o.Poisson, i, o.Loops)
+			r.timed = append(r.timed, &timed{p, arrivals})
+		}
+		p.window = r.collector.first(i, arrivals)
+		r.parts = append(r.parts, p)
+	}
+	return r
+}
+
+// Stop ends the sending. What is in flight may still be answered.
+func (r *Run) Stop() {
+	if !r.stopped.Swap(true) {
+		r.stopAt.Store(min(r.stopAt.Load(), int64(time.Since(r.started))))
+	}
+}
+
+// Abandon ends the run at once: what is in flight is unanswered.
+func (r *Run) Abandon() { r.cancel() }
+
+// Elapsed is since the measured part began; negative before.
+func (r *Run) Elapsed() time.Duration { return time.Since(r.started) - r.WarmUp }
+
+// Start sets the clock. It is called right before Do.
+func (r *Run) Start() { r.started = time.Now() }
+
+// Do runs, and fills in the report what was measured: all but Load, Command,
+// Gates and Environment.
+func (r *Run) Do(ctx context.Context) (*Report, error) {
+	ctx, r.cancel = context.WithCancel(ctx)
+	defer r.cancel()
+	for _, p := range r.parts {
+		p.started = r.started
+	}
+	before := newProbe()
+	warm := time.AfterFunc(r.WarmUp, func() { before.take(r.engine) })
+	if r.WarmUp == 0 {
+		warm.Stop()
+		before.take(r.engine)
+	}
+	if r.Duration > 0 {
+		defer time.AfterFunc(r.end, r.Stop).Stop()
+		defer time.AfterFunc(r.end+r.Timeout, r.cancel).Stop()
+	}
+	stats, err := r.engine.Run(ctx, source{r}, sink{r})
+	if ctx.Err() != nil {
+		err = nil // our own doing
+	}
+	took := time.Since(r.started)
+	warm.Stop()
+	r.stopAt.Store(min(r.stopAt.Load(), int64(took)))
+	for _, p := range r.timed {
+		p.leave(took)
+	}
+	for _, p := range r.parts {
+		r.collector.hand(p)
+	}
+	whole, series := r.collector.finish()
+	return r.report(before, whole, series, stats), err
+}
+
+func (r *Run) report(before *probe, whole *window, series []Second, stats engine.Stats) *Report {
+	report := &Report{
+		Version: ReportVersion, Started: r.started.Add(r.WarmUp), Ended: Done, Series: series,
+		Seconds: max(0, (time.Duration(r.stopAt.Load()) - r.WarmUp).Seconds()),
+	}
+	if last := len(series) - 1; last >= 0 { // it is not a whole one
+		s := &series[last]
+		s.Length = min(1, max(0.001, time.Since(r.started).Seconds()-r.WarmUp.Seconds()-s.At))
+	}
+	whole.fill(report)
+	report.ErrorExamples, report.Peers = r.notes()
+	before.fill(report, r.engine, stats)
+	return report
+}
+
+// notes are those of all loops.
+func (r *Run) notes() (examples map[string]string, peers []netip.AddrPort) {
+	examples, peers = map[string]string{}, []netip.AddrPort{}
+	for _, p := range r.parts {
+		for kind, message := range p.examples {
+			if name := engine.Kind(kind).String(); message != "" && examples[name] == "" {
+				examples[name] = message
+			}
+		}
+		for _, peer := range p.peers {
+			if !slices.Contains(peers, peer) && len(peers) < peersMost {
+				peers = append(peers, peer)
+			}
+		}
+	}
+	return examples, peers
+}
+
+// Judge weighs the report: it is called when all else is filled in.
+func (r *Report) Judge() {
+	c := ebpf.ClientFigures{
+		Elapsed: seconds(r.Seconds), Requests: r.Requests,
+		Open: r.Load.Loop == OpenLoop, Asked: r.Rates.Asked, Achieved: r.Rates.Responses,
+		Held: r.Client.Held, Unsent: r.Unsent, Late: r.Client.Late,
+		Busy: r.Client.Busy, RunQueue: -1, Throttled: -1, Steal: -1,
+		CPU: seconds(r.Client.User + r.Client.System), CPUs: r.Environment.AllowedCPU,
+		Loopback: r.Load.Local, ServerCPUs: r.Client.SharesCPUs != nil && *r.Client.SharesCPUs,
+	}
+	if v := r.Client.RunQueue; v != nil {
+		c.RunQueue = seconds(*v)
+	}
+	if v := r.Client.Throttled; v != nil {
+		c.Throttled = seconds(*v)
+	}
+	if v := r.Client.Steal; v != nil {
+		c.Steal = *v
+	}
+	r.Verdict = ebpf.Judge(c)
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * 1e9) }
+
+// Names of Load.Loop.
+const (
+	ClosedLoop = "closed"
+	OpenLoop   = "open"
+)
+
+// source and sink are the run as the engine sees it.
+type source struct{ *Run }
+
+func (s source) OnLoop(loop, _ int) engine.Source {
+	if s.timed != nil {
+		return s.timed[loop]
+	}
+	return s.parts[loop]
+}
+
+// Next is for a run whose source is not asked on the loops, which this never is.
+func (s source) Next(context.Context, []*engine.Request) (int, error) {
+	panic("load: internal error: the source was not asked on a loop")
+}
+
+type sink struct{ *Run }
+
+func (s sink) OnLoop(loop, _ int) engine.Sink { return s.parts[loop] }
+
+func (s sink) Put([]*engine.Result) error {
+	panic("load: internal error: the sink was not asked on a loop")
+}

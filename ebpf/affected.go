@@ -1,0 +1,73 @@
+package ebpf
+
+// affected says how many connections the overflows of accept queues touched:
+// those whose SYN was not answered, or whose SYN-ACK had to be sent again. That is
+// known only where the clients are in scope, and of sockets that share an
+// address only together.
+func (c *collection) affected() {
+	c.Shared = []Listener{}
+	groups := map[place][]*Listener{}
+	for _, l := range c.listeners {
+		at := place{l.Netns, l.Addr}
+		groups[at] = append(groups[at], l)
+	}
+	known := true
+	var connections uint64
+	for _, group := range groups {
+		one := group[0]
+		if len(group) > 1 {
+			c.Shared = append(c.Shared, together(group))
+			one = &c.Shared[len(c.Shared)-1]
+		}
+		if one.Counts[AcceptOverflows] == 0 {
+			continue
+		}
+		n, its := c.resent(one)
+		if its {
+			one.Counts[AcceptOverflowConnections] = n
+			connections += n
+		}
+		known = known && its
+	}
+	if known && connections > 0 {
+		c.Total[AcceptOverflowConnections] = connections
+	}
+}
+
+// together is the sum of listeners that share an address.
+func together(group []*Listener) Listener {
+	sum := Listener{Addr: group[0].Addr, Netns: group[0].Netns, Closed: true, PeakExact: true, Counts: Counts{}, Reasons: Reasons{}}
+	for _, l := range group {
+		if !l.Closed {
+			sum.Closed = false
+			sum.Queue += l.Queue
+			sum.Limit += l.Limit + 1
+		}
+		for k, n := range l.Counts {
+			sum.Counts[k] += n
+		}
+		for k, reasons := range l.Reasons {
+			for reason, n := range reasons {
+				sum.Reasons.add(k, reason, n)
+			}
+		}
+		sum.Peak = max(sum.Peak, l.Peak)
+		sum.PeakExact = sum.PeakExact && l.PeakExact
+	}
+	sum.Limit -= min(sum.Limit, 1) // Limit + 1 fit
+	return sum
+}
+
+// resent counts the connections to a listener's address whose handshake had to
+// be repeated, if clients in scope connect to it.
+func (c *collection) resent(l *Listener) (n uint64, known bool) {
+	n = l.Counts[SYNACKRetransmitSockets]
+	for at, d := range c.destinations {
+		lost, counted := d.Counts.Get(ConnectsUnanswered)
+		if counted && at.netns == l.Netns && at.addr.Port() == l.Addr.Port() && (l.Addr.Addr().IsUnspecified() || at.addr == l.Addr) {
+			n += lost
+			known = known || d.Counts[Connects] > 0
+		}
+	}
+	return n, known
+}

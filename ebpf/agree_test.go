@@ -1,0 +1,83 @@
+package ebpf
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"hotlap/ebpf/internal/lab"
+	"hotlap/ebpf/internal/need"
+)
+
+// output runs a program in the namespace.
+func output(t *testing.T, ns *lab.Namespace, name string, args ...string) string {
+	t.Helper()
+	path := need.Tool(t, name)
+	var out []byte
+	if err := ns.Do(func() (err error) {
+		out, err = exec.Command(path, args...).Output()
+		return err
+	}); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return string(out)
+}
+
+// What is observed of an accept queue that overflows is what nstat and ss say.
+func TestAgreesWithNstatAndSS(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	p, err := ns.AcceptOverflow(lab.Overflow{Listen: loopback, Dial: loopback, Backlog: 4, Refused: 15})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if _, err := ns.Connect(netip.AddrPortFrom(loopback, 1)); err == nil {
+		t.Fatal("somebody listens on port 1")
+	}
+
+	s := read(t, o)
+	var nstat struct {
+		Kernel map[string]uint64 `json:"kernel"`
+	}
+	if err := json.Unmarshal([]byte(output(t, ns, "nstat", "--json", "--noupdate", "--ignore", "--zeros")), &nstat); err != nil {
+		t.Fatal(err)
+	}
+	for ours, name := range map[Counter]string{
+		AcceptOverflows: "TcpExtListenOverflows",
+		RSTsOut:         "TcpOutRsts",
+		Connects:        "TcpActiveOpens",
+	} {
+		if theirs := nstat.Kernel[name]; s.Total[ours] != theirs || theirs == 0 {
+			t.Errorf("%s is %d, nstat says %d", ours, s.Total[ours], theirs)
+		}
+	}
+	same := 0
+	for name, n := range s.Namespace {
+		for _, group := range []string{"Tcp", "TcpExt"} {
+			if theirs, known := nstat.Kernel[group+string(name)]; known {
+				same++
+				if theirs != n {
+					t.Errorf("%s is %d, nstat says %d", name, n, theirs)
+				}
+			}
+		}
+	}
+	if same < 30 {
+		t.Errorf("only %d counters were compared", same)
+	}
+
+	l := s.Listeners[0]
+	columns := strings.Fields(output(t, ns, "ss", "--listening", "--tcp", "--numeric", "--no-header"))
+	want := []string{"LISTEN", fmt.Sprint(l.Queue), fmt.Sprint(l.Limit), l.Addr.String()}
+	if strings.Join(columns[:4], " ") != strings.Join(want, " ") {
+		t.Errorf("ss says %v, observed %v", columns, want)
+	}
+	if l.Queue != 5 || l.Peak != 5 || !l.PeakExact {
+		t.Errorf("queue %d, peak %d (exact: %v): a queue of 4 that overflowed holds 5", l.Queue, l.Peak, l.PeakExact)
+	}
+}

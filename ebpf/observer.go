@@ -1,0 +1,183 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hotlap/ebpf/internal/prog"
+)
+
+// How it goes:
+//
+//  1. Open starts the observer's thread, which enters the namespace and opens
+//     what it may of the kernel's counters, sock_diag and the BPF programs (watcher.go).
+//     Which counters that makes known is decided there, once (known.go).
+//  2. 20 times a second it looks at the accept queues, and finds out why
+//     listeners refused what they did (queues.go).
+//  3. Read asks it for a Sample: it puts together what the programs counted,
+//     TCP_INFO and the kernel's counters (collect.go, evidence.go, affected.go).
+//  4. Sub takes two Samples apart, without the kernel (sub.go).
+//
+// The self-test (selftest.go) provokes what an observer should see.
+
+// Options say whose sockets are observed: those that meet all that is set. The
+// zero value is every TCP socket of the caller's network namespace.
+type Options struct {
+	// Netns is the file of another network namespace (/run/netns/NAME,
+	// /proc/PID/ns/net). To enter it needs CAP_SYS_ADMIN.
+	Netns string
+	// AllNetns observes the sockets of every namespace. Accept queues and
+	// the kernel's counters stay those of one.
+	AllNetns bool
+	// Ports are local or remote ports, at most 16; none is every port.
+	Ports []uint16
+	// PID is a process: the connections it makes, the ports it listens on, and
+	// the connections of these. Its network namespace is used if Netns is empty.
+	// Connections that it had made before Open are seen in TCP_INFO alone.
+	PID int
+	// Deep adds exact peaks of accept queues and the time that connects spend
+	// in search of a local port, at some cost for each connection.
+	Deep bool
+	// RunStats measures what the BPF programs cost. It needs CAP_SYS_ADMIN, and slows
+	// every BPF program of the machine down.
+	RunStats bool
+	// Most is the tier to be content with even if more is possible; "" is TierBPF.
+	Most Tier
+
+	without []string // BPF programs left out: for tests of what depends on them
+}
+
+func (o *Options) check() error {
+	if len(o.Ports) > prog.MaxPorts {
+		return fmt.Errorf("ebpf: %d ports: at most %d can be observed; without any, all are", len(o.Ports), prog.MaxPorts)
+	}
+	if slices.Contains(o.Ports, 0) {
+		return errors.New("ebpf: port 0 is no port")
+	}
+	if o.PID < 0 {
+		return fmt.Errorf("ebpf: %d is no process", o.PID)
+	}
+	if o.AllNetns && (o.Netns != "" || o.PID != 0) {
+		return errors.New("ebpf: all network namespaces and one, or one process, exclude each other")
+	}
+	if o.PID != 0 {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", o.PID)); err != nil {
+			return fmt.Errorf("ebpf: process %d: %w", o.PID, err)
+		}
+	}
+	switch o.Most {
+	case "", TierBPF, TierDiag, TierProc:
+		return nil
+	}
+	return fmt.Errorf("ebpf: no tier is called %q: bpf, diag and proc are", o.Most)
+}
+
+// netns is the file of the network namespace to observe, "" for the own one.
+func (o *Options) netns() string {
+	if o.Netns == "" && o.PID != 0 {
+		return fmt.Sprintf("/proc/%d/ns/net", o.PID)
+	}
+	return o.Netns
+}
+
+// Observer observes sockets from Open to Close. A thread of its own does all the
+// work: it looks at the accept queues 20 times a second, and reads the rest when
+// it is asked. Its methods may be called from any goroutine.
+type Observer struct {
+	asked  chan chan<- reading
+	closed chan struct{} // by Close
+	ended  chan struct{} // by the thread
+}
+
+type reading struct {
+	sample Sample
+	err    error
+}
+
+// ErrClosed is returned by Read after Close.
+var ErrClosed = errors.New("ebpf: the observer is closed")
+
+// Open begins to observe, with the highest tier that the kernel and the process's
+// privileges allow: the Samples name it, and say what it does not see. It fails if
+// the options make no sense, the namespace cannot be entered, or not even the kernel's counters can be read.
+func Open(options Options) (*Observer, error) {
+	if err := options.check(); err != nil {
+		return nil, err
+	}
+	options.Ports = slices.Clone(options.Ports)
+	o := &Observer{asked: make(chan chan<- reading), closed: make(chan struct{}), ended: make(chan struct{})}
+	opened := make(chan error)
+	go o.run(options, opened)
+	if err := <-opened; err != nil {
+		return nil, fmt.Errorf("ebpf: %w", err)
+	}
+	return o, nil
+}
+
+// Read returns what was seen since Open.
+func (o *Observer) Read() (Sample, error) {
+	answer := make(chan reading, 1)
+	select {
+	case o.asked <- answer:
+		r := <-answer
+		return r.sample, r.err
+	case <-o.ended:
+		return Sample{}, ErrClosed
+	}
+}
+
+// Close ends the observation and detaches everything. It may be called once.
+func (o *Observer) Close() {
+	close(o.closed)
+	<-o.ended
+}
+
+// pollEvery is how often the accept queues are looked at: 20 times a second, at
+// about 0.1 ms each.
+const pollEvery = 50 * time.Millisecond
+
+// run is the observer's thread. It may be in another network namespace, and its
+// CPU time is the observer's: it is never given back (no UnlockOSThread), and
+// ends with the goroutine.
+func (o *Observer) run(options Options, opened chan<- error) {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The first thread of a process does not end with its goroutine. While it
+		// is locked here the next goroutine is on another one.
+		defer runtime.UnlockOSThread()
+		next := make(chan struct{})
+		go func() {
+			defer close(next)
+			o.run(options, opened)
+		}()
+		<-next
+		return
+	}
+	defer close(o.ended)
+	w, err := open(options)
+	opened <- err
+	if err != nil {
+		return
+	}
+	defer w.close()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-o.closed:
+			return
+		case <-tick.C:
+			w.poll()
+		case answer := <-o.asked:
+			w.poll()
+			s, err := w.sample()
+			answer <- reading{s, err}
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package ebpf
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"hotlap/ebpf/internal/need"
+)
+
+// observeAs makes this test program an observer: it opens what the variable
+// says, prints one Sample, and waits for the end of its input.
+const observeAs = "HOTLAP_TEST_OBSERVE"
+
+func TestMain(m *testing.M) {
+	if options := os.Getenv(observeAs); options != "" {
+		if err := observe(options); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func observe(text string) error {
+	var options Options
+	if err := json.Unmarshal([]byte(text), &options); err != nil {
+		return err
+	}
+	o, err := Open(options)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	s, err := o.Read()
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
+		return err
+	}
+	_, err = bufio.NewReader(os.Stdin).ReadByte()
+	if err.Error() != "EOF" {
+		return err
+	}
+	return nil
+}
+
+// start runs an observer as another process and returns its first Sample.
+func start(t *testing.T, options Options, as *syscall.SysProcAttr) (*exec.Cmd, Sample) {
+	t.Helper()
+	text, err := json.Marshal(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), observeAs+"="+string(text))
+	cmd.SysProcAttr = as
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		_ = cmd.Wait() // killed in some tests
+	})
+	var s Sample
+	if err := json.NewDecoder(out).Decode(&s); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, s
+}
+
+func TestPrivileges(t *testing.T) {
+	need.Root(t)
+	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
+	for _, test := range []struct {
+		name    string
+		caps    []uintptr
+		options Options
+		tier    Tier
+		unseen  string // in the reasons, "" where all is seen
+	}{
+		{"BPF and PERFMON", []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}, Options{}, TierBPF, ""},
+		{"deep without NET_ADMIN", []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}, Options{Deep: true}, TierBPF, "CAP_NET_ADMIN"},
+		{"run-time statistics without SYS_ADMIN", []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}, Options{RunStats: true}, TierBPF, "CAP_SYS_ADMIN"},
+		{"none", nil, Options{}, TierDiag, "CAP_BPF and CAP_PERFMON"},
+		{"PERFMON alone", []uintptr{unix.CAP_PERFMON}, Options{}, TierDiag, "CAP_BPF and CAP_PERFMON"},
+		{"no BPF wanted", nil, Options{Most: TierProc}, TierProc, "asked for"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, s := start(t, test.options, &syscall.SysProcAttr{Credential: nobody, AmbientCaps: test.caps})
+			if s.Tier != test.tier {
+				t.Errorf("tier %s, want %s: %v", s.Tier, test.tier, s.Unseen)
+			}
+			said := fmt.Sprint(s.Unseen)
+			if !strings.Contains(said, test.unseen) || (test.unseen == "" && len(s.Unseen) > 0) {
+				t.Errorf("not seen: %v, want %q", s.Unseen, test.unseen)
+			}
+			for counter, tier := range map[Counter]Tier{RSTsIn: TierBPF, AcceptOverflows: TierDiag} {
+				_, known := s.Total.Get(counter)
+				if want := tier == s.Tier || s.Tier == TierBPF; known != want {
+					t.Errorf("in tier %s %s is known: %v", s.Tier, counter, known)
+				}
+			}
+			if _, known := s.Namespace.Get("ListenOverflows"); !known {
+				t.Error("the kernel's counters are not known")
+			}
+		})
+	}
+}
+
+// programsOf are the ids of the BPF programs that a process holds.
+func programsOf(t *testing.T, pid int) (ids []ebpf.ProgramID) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		info, err := os.ReadFile(name)
+		if err != nil {
+			continue // closed meanwhile
+		}
+		for line := range strings.Lines(string(info)) {
+			var id ebpf.ProgramID
+			if _, err := fmt.Sscanf(line, "prog_id: %d", &id); err == nil && !slices.Contains(ids, id) {
+				ids = append(ids, id) // once for the program, and once for its link
+			}
+		}
+	}
+	return ids
+}
+
+func TestNothingIsLeftAfterKill(t *testing.T) {
+	need.Root(t)
+	cmd, s := start(t, Options{Deep: true}, nil)
+	if s.Tier != TierBPF || len(s.Unseen) > 0 {
+		t.Fatalf("tier %s: %v", s.Tier, s.Unseen)
+	}
+	ids := programsOf(t, cmd.Process.Pid)
+	if len(ids) != 9 {
+		t.Fatalf("the observer holds %d programs, not 9", len(ids))
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	left := func(id ebpf.ProgramID) bool {
+		p, err := ebpf.NewProgramFromID(id)
+		if err == nil {
+			p.Close()
+		}
+		return !errors.Is(err, os.ErrNotExist)
+	}
+	// The kernel frees programs after a grace period.
+	for deadline := time.Now().Add(10 * time.Second); slices.ContainsFunc(ids, left); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("programs are still loaded")
+		}
+	}
+}
+
+func TestOptionsThatMakeNoSense(t *testing.T) {
+	for _, test := range []struct {
+		options Options
+		want    string
+	}{
+		{Options{Ports: make([]uint16, 17)}, "at most 16"},
+		{Options{Ports: []uint16{0}}, "port 0"},
+		{Options{PID: -1}, "no process"},
+		{Options{PID: 1 << 30}, "no such file"},
+		{Options{AllNetns: true, Netns: "/x"}, "exclude each other"},
+		{Options{Most: "kprobe"}, "bpf, diag and proc"},
+		{Options{Netns: "/nowhere"}, "network namespace"},
+	} {
+		if _, err := Open(test.options); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%+v: error %v, want %q", test.options, err, test.want)
+		}
+	}
+}
+
+func TestReadAfterClose(t *testing.T) {
+	o, err := Open(Options{Most: TierProc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Close()
+	if _, err := o.Read(); !errors.Is(err, ErrClosed) {
+		t.Errorf("error %v, want %v", err, ErrClosed)
+	}
+}

@@ -1,0 +1,292 @@
+package ebpf
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hotlap/ebpf/internal/lab"
+	"hotlap/ebpf/internal/need"
+)
+
+// observed opens an observer of a namespace.
+func observed(t *testing.T, options Options) *Observer {
+	t.Helper()
+	o, err := Open(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.Close)
+	return o
+}
+
+func namespace(t *testing.T) (*lab.Namespace, string) {
+	t.Helper()
+	ns, err := lab.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ns.Close)
+	file, err := fileOf(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ns, file
+}
+
+func read(t *testing.T, o *Observer) Sample {
+	t.Helper()
+	s, err := o.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestAnotherNamespaceIsInvisible(t *testing.T) {
+	need.Root(t)
+	mine, file := namespace(t)
+	other, _ := namespace(t)
+	o := observed(t, Options{Netns: file})
+	p, err := other.Refused(loopback, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	q, err := mine.Refused(loopback, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	s := read(t, o)
+	if n := s.Total[RSTsIn]; n != 3 {
+		t.Errorf("%d RSTs in: 3 were mine, and 10 another namespace's", n)
+	}
+	if len(s.Destinations) != 1 || s.Destinations[0].Addr != q.At {
+		t.Errorf("destinations %v, want %v alone", s.Destinations, q.At)
+	}
+	everywhere := observed(t, Options{AllNetns: true})
+	p, err = other.Refused(loopback, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if n := read(t, everywhere).Total[RSTsIn]; n < 10 {
+		t.Errorf("all namespaces had %d RSTs in, of at least 10", n)
+	}
+}
+
+// What befalls a client goes to its destination, whichever way it names that.
+func TestDestinations(t *testing.T) {
+	need.Root(t)
+	for _, test := range []struct{ dial, want string }{
+		{"127.0.0.1", "127.0.0.1"},
+		{"::1", "::1"},
+		{"::ffff:127.0.0.1", "127.0.0.1"},
+	} {
+		t.Run(test.dial, func(t *testing.T) {
+			ns, file := namespace(t)
+			o := observed(t, Options{Netns: file})
+			dial := netip.MustParseAddr(test.dial)
+			refused, err := ns.Refused(dial, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer refused.Close()
+			exhausted, err := ns.PortExhaustion(dial, 6, 4) // of an odd number the kernel leaves one out
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer exhausted.Close()
+			s := read(t, o)
+			for _, of := range []struct {
+				at   netip.AddrPort
+				k    Counter
+				want uint64
+			}{{refused.At, ConnectFailures, 3}, {refused.At, RSTsIn, 3}, {exhausted.At, PortsExhausted, 4}} {
+				at := netip.AddrPortFrom(netip.MustParseAddr(test.want), of.at.Port())
+				found := false
+				for _, d := range s.Destinations {
+					if d.Addr == at {
+						found = true
+						if d.Counts[of.k] != of.want {
+							t.Errorf("%v: %s is %d, want %d", at, of.k, d.Counts[of.k], of.want)
+						}
+					}
+				}
+				if !found {
+					t.Errorf("no destination %v", at)
+				}
+			}
+			for _, sv := range s.Servers {
+				if sv.Addr == netip.AddrPortFrom(netip.MustParseAddr(test.want), refused.At.Port()) && sv.Counts[RSTsOut] != 3 {
+					t.Errorf("server %v sent %d RSTs, want 3", sv.Addr, sv.Counts[RSTsOut])
+				}
+			}
+			if s.Total[RSTsOut] != 3 || len(s.Servers) != 1 {
+				t.Errorf("%d RSTs out, from %d servers: want 3 from one", s.Total[RSTsOut], len(s.Servers))
+			}
+		})
+	}
+}
+
+// A peer that does not read holds the sender up, and its socket says so: while
+// it is open and once it is closed.
+func TestEvidence(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	l, err := ns.Listen(netip.AddrPortFrom(loopback, 0), 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := ns.Connect(l.Local())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size, held = 16 << 20, 200 * time.Millisecond
+	written := make(chan error)
+	go func() {
+		_, err := client.Write(make([]byte, size))
+		written <- err
+	}()
+	evidence := func(enough func(*Evidence) bool) *Evidence {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(pollEvery) {
+			s := read(t, o)
+			if len(s.Destinations) == 1 && s.Destinations[0].TCP != nil && enough(s.Destinations[0].TCP) {
+				return s.Destinations[0].TCP
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("in the end: %+v", s.Destinations)
+			}
+		}
+	}
+	open := *evidence(func(e *Evidence) bool { return e.ReceiveLimited >= held })
+	if open.Open != 1 || open.Closed != 0 || open.MinRTT <= 0 || open.Busy < open.ReceiveLimited {
+		t.Errorf("open: %+v", open)
+	}
+	buffer := make([]byte, 1<<20)
+	for n := 0; n < size; {
+		m, err := server.Read(buffer)
+		if err != nil || m == 0 {
+			t.Fatal(m, err)
+		}
+		n += m
+	}
+	if err := errors.Join(<-written, client.Close(), server.Close()); err != nil {
+		t.Fatal(err)
+	}
+	closed := *evidence(func(e *Evidence) bool { return e.Closed == 1 })
+	if closed.Open != 0 || closed.ReceiveLimited < open.ReceiveLimited || closed.ReceiveLimited > closed.Busy || closed.Busy > 30*time.Second || closed.MinRTT <= 0 {
+		t.Errorf("closed: %+v, and when it was open %+v", closed, open)
+	}
+}
+
+func TestPortsInScope(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	wanted, err := ns.Listen(netip.AddrPortFrom(loopback, 0), 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wanted.Close()
+	o := observed(t, Options{Netns: file, Ports: []uint16{wanted.Local().Port()}})
+	p, err := ns.Refused(loopback, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := useConnection(ns, wanted); err != nil {
+		t.Fatal(err)
+	}
+	s := read(t, o)
+	if s.Total[RSTsIn] != 0 || s.Total[Connects] != 1 || len(s.Listeners) != 1 {
+		t.Errorf("RSTs in %d, connects %d, %d listeners: want 0, 1, 1", s.Total[RSTsIn], s.Total[Connects], len(s.Listeners))
+	}
+}
+
+// In the scope of a process are the connections it makes and those of the ports
+// it listens on, and not those of others.
+func TestProcessInScope(t *testing.T) {
+	need.Root(t)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	o := observed(t, Options{PID: os.Getpid()})
+	for _, family := range []string{"tcp4", "tcp6"} { // nobody listens on ::1
+		to := strings.Replace(l.Addr().String(), "127.0.0.1", map[string]string{"tcp4": "127.0.0.1", "tcp6": "[::1]"}[family], 1)
+		if c, err := net.Dial(family, to); err == nil {
+			defer c.Close()
+		}
+	}
+	s := read(t, o)
+	if len(s.Listeners) != 1 || s.Listeners[0].Addr.String() != l.Addr().String() || s.Listeners[0].PID != os.Getpid() {
+		t.Errorf("listeners %+v, want %v of process %d", s.Listeners, l.Addr(), os.Getpid())
+	}
+	if s.Total[Connects] != 2 || s.Total[ConnectFailures] != 1 || s.Reasons[ConnectFailures]["ECONNREFUSED"] != 1 {
+		t.Errorf("%d connects, failures %v: want 2, and one refused", s.Total[Connects], s.Reasons[ConnectFailures])
+	}
+	_, other := start(t, Options{PID: os.Getppid()}, nil)
+	if len(other.Listeners) != 0 {
+		t.Errorf("the parent process listens on %v?", other.Listeners)
+	}
+}
+
+// More destinations than the map has room for are counted, and missed by name.
+func TestFullMapIsSaid(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	const destinations = 300
+	for port := uint16(1); port <= destinations; port++ {
+		if _, err := ns.Connect(netip.AddrPortFrom(loopback, port)); err != unix.ECONNREFUSED {
+			t.Fatalf("port %d: %v", port, err)
+		}
+	}
+	s := read(t, o)
+	if s.Total[Connects] != destinations || s.Total[ConnectFailures] != destinations {
+		t.Errorf("%d connects, %d failures: want %d", s.Total[Connects], s.Total[ConnectFailures], destinations)
+	}
+	if s.Lost["traffic"] == 0 {
+		t.Errorf("nothing is said to be lost: %v", s.Lost)
+	}
+}
+
+// An example tells more of a fault than its count.
+func TestExamples(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	p, err := ns.Refused(loopback, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	s := read(t, o)
+	seen := 0
+	for _, e := range s.Examples {
+		if e.What != ConnectFailures {
+			continue
+		}
+		seen++
+		if e.Reason != "ECONNREFUSED" || e.Addr != p.At || e.PID != os.Getpid() || e.Peer == 0 || s.At.Sub(e.At) > 10*time.Second || e.At.After(s.At) {
+			t.Errorf("%+v", e)
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d examples of 2 connects refused: %+v", seen, s.Examples)
+	}
+}
