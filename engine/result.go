@@ -65,6 +65,11 @@ type TLSInfo struct {
 	Resumed     bool   // by a session of an earlier connection
 }
 
+// Head returns the final response head as it was received, from the status line
+// to the empty line; nil unless Config.KeepHead is set. It lives as long as the
+// Response does.
+func (r *Response) Head() []byte { return r.head }
+
 // Fields yields the response's header fields in the order received, names as
 // received; empty unless Config.KeepHead is set. The slices live as long as
 // the Response does.

@@ -127,19 +127,32 @@ var errNoInput = errors.New("no URL")
 
 func fetchFlags(std *stdio, o *fetchOptions) *pflag.FlagSet {
 	o.saveBody, o.progress = "inline", "auto"
+	f := pflag.NewFlagSet("fetch", pflag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.Usage = func() {}
+	o.engineFlags(f)
+	f.StringVarP(&o.input, "input", "i", "", "")
+	f.BoolVar(&o.strict, "strict", false, "")
+	f.StringVarP(&o.method, "method", "X", "", "")
+	f.VarP(bodyFlag{std.in, &o.body, &o.bodyStdin}, "body", "b", "")
+	f.StringVarP(&o.output, "output", "o", "-", "")
+	f.Var(choice{&o.saveBody, []string{"inline", "none"}}, "save-body", "")
+	f.BoolVar(&o.engine.KeepHead, "include-headers", false, "")
+	f.BoolVar(&o.tlsInfo, "include-tls", false, "")
+	f.Var(choice{&o.progress, []string{"auto", "always", "never"}}, "progress", "")
+	f.StringVar(&o.summary, "summary", "", "")
+	f.BoolVar(&o.fail, "fail", false, "")
+	return f
+}
+
+// engineFlags are those that say how requests are sent.
+func (o *fetchOptions) engineFlags(f *pflag.FlagSet) {
 	c := &o.engine
 	*c = engine.Config{
 		Connections: engine.DefaultConnections, PerHost: engine.DefaultPerHost, Pipeline: 1, Retries: 2,
 		MaxBody: 16 << 20, MaxMemory: 256 << 20,
 	}
-	f := pflag.NewFlagSet("fetch", pflag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	f.Usage = func() {}
-	f.StringVarP(&o.input, "input", "i", "", "")
-	f.BoolVar(&o.strict, "strict", false, "")
-	f.StringVarP(&o.method, "method", "X", "", "")
 	f.StringArrayVarP(&o.headers, "header", "H", nil, "")
-	f.VarP(bodyFlag{std.in, &o.body, &o.bodyStdin}, "body", "b", "")
 	f.VarP(number[int]{&c.Connections, 1, math.MaxInt32}, "connections", "c", "")
 	f.Var(number[int]{&c.PerHost, 1, math.MaxInt32}, "per-host", "")
 	f.VarP(depth{&c.Pipeline}, "pipeline", "p", "")
@@ -150,18 +163,24 @@ func fetchFlags(std *stdio, o *fetchOptions) *pflag.FlagSet {
 	f.Var(limit{&c.ConnectTimeout}, "connect-timeout", "")
 	f.Var(limit{&c.ReadTimeout}, "read-timeout", "")
 	f.Var(number[int]{&c.Retries, 0, 1000}, "retries", "")
-	f.StringVarP(&o.output, "output", "o", "-", "")
-	f.Var(choice{&o.saveBody, []string{"inline", "none"}}, "save-body", "")
-	f.BoolVar(&c.KeepHead, "include-headers", false, "")
-	f.BoolVar(&o.tlsInfo, "include-tls", false, "")
 	o.tls.flags(f)
 	o.net.flags(f, c)
 	f.Var(number[int64]{&c.MaxBody, 1, math.MaxInt32}, "max-body", "")
 	f.Var(number[int64]{&c.MaxMemory, 1, 1 << 50}, "max-memory", "")
-	f.Var(choice{&o.progress, []string{"auto", "always", "never"}}, "progress", "")
-	f.StringVar(&o.summary, "summary", "", "")
-	f.BoolVar(&o.fail, "fail", false, "")
-	return f
+}
+
+// applyFlags puts what the command line says into the engine's configuration.
+func (o *fetchOptions) applyFlags(f *pflag.FlagSet) error {
+	for i, h := range o.headers {
+		if err := parseHeader(h, &o.engine.Header, &o.engine.Omit); err != nil {
+			return fmt.Errorf("-H, number %d: %w", i+1, err)
+		}
+	}
+	err := o.net.apply(f, &o.engine)
+	if err == nil {
+		o.engine.TLS, err = o.tls.config()
+	}
+	return err
 }
 
 // parseFetch reads the command line, and the files it names beside the input.
@@ -181,11 +200,7 @@ func parseFetch(std *stdio, args []string) (*fetchOptions, error) {
 	if err := o.check(f); err != nil {
 		return nil, err
 	}
-	err := o.net.apply(f, &o.engine)
-	if err == nil {
-		o.engine.TLS, err = o.tls.config()
-	}
-	return o, err
+	return o, o.applyFlags(f)
 }
 
 // check looks for flags that do not go together.
@@ -203,11 +218,6 @@ func (o *fetchOptions) check(f *pflag.FlagSet) error {
 		return fmt.Errorf("-X %q is no method", o.method)
 	case o.summary == "-":
 		return errors.New("--summary needs a file: standard output is for results")
-	}
-	for i, h := range o.headers {
-		if err := parseHeader(h, &o.engine.Header, &o.engine.Omit); err != nil {
-			return fmt.Errorf("-H, number %d: %w", i+1, err)
-		}
 	}
 	return checkDescriptors(o.engine.Connections)
 }

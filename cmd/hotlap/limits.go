@@ -57,9 +57,14 @@ func (o *fetchOptions) limitMemory(inFlight int) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	most := memoryBase + memoryPerConnection*int64(o.engine.Connections) + memoryPerRequest*int64(inFlight)
+	debug.SetMemoryLimit(memoryBase + o.memoryNeed(inFlight))
+}
+
+// memoryNeed is what an engine may use.
+func (o *fetchOptions) memoryNeed(inFlight int) int64 {
+	most := memoryPerConnection*int64(o.engine.Connections) + memoryPerRequest*int64(inFlight)
 	if o.engine.KeepBody {
 		most += o.engine.MaxMemory + o.engine.MaxMemory/4 // with what small bodies leave behind: see Config.MaxMemory
 	}
-	debug.SetMemoryLimit(most)
+	return most
 }

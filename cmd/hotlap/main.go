@@ -13,6 +13,7 @@ const usage = `hotlap sends HTTP/1.1 requests, fast, and says what became of eac
 Usage: hotlap COMMAND [flags] [arguments]
 
   fetch     send a stream of requests, get every response as a line of JSON
+  pipe      send requests for a program, such as one in Python
   bench     load a server and measure it honestly
   serve     run a target server to try things against
   watch     see what the kernel does to TCP sockets: queues, drops, resets
@@ -52,6 +53,7 @@ type command struct {
 
 var commands = []command{
 	{"fetch", runFetch},
+	{"pipe", runPipe},
 	{"bench", runBench},
 	{"serve", runServe},
 	{"watch", runWatch},

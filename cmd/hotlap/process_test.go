@@ -44,10 +44,10 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 		t.Fatal(err)
 	}
 	if cmd.Stdout == nil {
-		p.stdout, cmd.Stdout = pipe(t)
+		p.stdout, cmd.Stdout = newPipe(t)
 	}
 	if cmd.Stderr == nil {
-		p.stderr, cmd.Stderr = pipe(t)
+		p.stderr, cmd.Stderr = newPipe(t)
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -66,8 +66,8 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	return p
 }
 
-// pipe makes a pipe for what a process writes.
-func pipe(t *testing.T) (*reader, *os.File) {
+// newPipe makes a pipe for what a process writes.
+func newPipe(t *testing.T) (*reader, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -1,0 +1,132 @@
+// A client of hotlap pipe in Node: what PROTOCOL.md says, and no more.
+//
+//   const { Client } = require('./client.js');
+//   const client = new Client({ flags: ['-c', '64', '--per-host', '64', '-p', 'auto'] });
+//   const { status, body } = await client.request('http://127.0.0.1:8080/hello');
+//   await client.close();
+'use strict';
+const { spawn } = require('node:child_process');
+
+const HELLO = 1, REQUESTS = 2, RESULTS = 3, CANCEL = 4, BYE = 6, FATAL = 7;
+const HEADER = 12, REQUEST = 28, RESULT = 72;
+
+function frame(type, count, parts) {
+  const head = Buffer.alloc(HEADER);
+  head.writeUInt32LE(type, 0);
+  head.writeUInt32LE(count, 4);
+  head.writeUInt32LE(parts.reduce((n, p) => n + p.length, 0), 8);
+  return Buffer.concat([head, ...parts]);
+}
+
+class Client {
+  constructor({ binary = process.env.HOTLAP_BIN || 'hotlap', flags = [] } = {}) {
+    this.pending = new Map(); // id -> what to do with its result
+    this.queue = []; // requests that the window has no room for
+    this.batch = []; // requests of this turn: they share a frame
+    this.nextId = 1n;
+    this.window = 0; // known with HELLO
+    this.sent = 0; // requests without a result
+    this.unread = Buffer.alloc(0);
+    this.process = spawn(binary, ['pipe', `--parent=${process.pid}`, ...flags], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.process.on('error', (e) => this.end(e));
+    this.process.stdin.on('error', () => {}); // its end says more
+    this.process.stdout.on('data', (data) => this.read(data));
+    this.ended = new Promise((resolve) => this.process.stdout.on('close', resolve));
+    this.ended.then(() => this.end(new Error(this.last || 'hotlap has died')));
+  }
+
+  // Sends a request, and resolves to its result: also one that says error. The
+  // promise is rejected if hotlap is gone. signal, an AbortSignal, cancels.
+  request(url, { method = 'GET', headers = {}, body = null, timeoutMs = 0, signal = null } = {}) {
+    if (this.gone) return Promise.reject(this.gone);
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('');
+    const content = body === null ? Buffer.alloc(0) : Buffer.from(body);
+    const texts = [method, url, lines].map((s) => Buffer.from(s));
+    const entry = Buffer.alloc(REQUEST), id = this.nextId++;
+    entry.writeBigUInt64LE(id, 0);
+    entry.writeUInt32LE(timeoutMs, 8);
+    entry.writeUInt32LE(texts[1].length, 12);
+    entry.writeUInt32LE(texts[2].length, 16);
+    entry.writeUInt32LE(content.length, 20);
+    entry.writeUInt16LE(texts[0].length, 24);
+    entry.writeUInt16LE(body === null ? 0 : 1, 26);
+    return new Promise((resolve, reject) => {
+      this.pending.set(id, { resolve, reject });
+      this.queue.push([entry, Buffer.concat([...texts, content])]);
+      this.send();
+      signal?.addEventListener('abort', () => this.cancel(id), { once: true });
+    });
+  }
+
+  cancel(id) {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(id, 0);
+    setImmediate(() => this.process.stdin.write(frame(CANCEL, 1, [bytes]))); // behind its request
+  }
+
+  // Puts what the window has room for into the frame of this turn.
+  send() {
+    while (this.sent < this.window && this.queue.length > 0) {
+      if (this.batch.length === 0) setImmediate(() => this.flush());
+      this.batch.push(this.queue.shift());
+      this.sent++;
+    }
+  }
+
+  flush() {
+    const batch = this.batch;
+    this.batch = [];
+    this.process.stdin.write(frame(REQUESTS, batch.length, [...batch.map((b) => b[0]), ...batch.map((b) => b[1])]));
+  }
+
+  read(data) {
+    let buf = this.unread.length > 0 ? Buffer.concat([this.unread, data]) : data;
+    while (buf.length >= HEADER && buf.length >= HEADER + buf.readUInt32LE(8)) {
+      const end = HEADER + buf.readUInt32LE(8);
+      this.take(buf.readUInt32LE(0), buf.readUInt32LE(4), buf.subarray(HEADER, end));
+      buf = buf.subarray(end);
+    }
+    this.unread = buf;
+  }
+
+  take(type, count, payload) {
+    if (type === HELLO) {
+      this.hello = JSON.parse(payload);
+      if (this.hello.protocol !== 1) this.process.kill();
+      this.window = this.hello.window;
+    } else if (type === RESULTS) {
+      this.results(count, payload);
+    } else if (type === BYE || type === FATAL) {
+      this.last = type === BYE ? 'the client was closed' : `protocol: ${payload}`;
+    }
+    this.send();
+  }
+
+  results(count, payload) {
+    let at = count * RESULT;
+    const cut = (n) => payload.subarray(at, (at += n));
+    for (let e = 0; e < count * RESULT; e += RESULT) {
+      const id = payload.readBigUInt64LE(e), kind = this.hello.kinds[payload[e + 10]];
+      const head = cut(payload.readUInt32LE(e + 12)), message = cut(payload.readUInt16LE(e + 20)), remote = cut(payload[e + 22]);
+      const error = kind ? { kind, phase: this.hello.phases[payload[e + 11]], message: message.toString() } : null;
+      const body = cut(payload.readUInt32LE(e + 16)), totalUs = Number(payload.readBigUInt64LE(e + 40));
+      this.sent--;
+      this.pending.get(id).resolve({ status: payload.readUInt16LE(e + 8), head, body, error, remote: remote.toString(), totalUs });
+      this.pending.delete(id);
+    }
+  }
+
+  end(error) {
+    this.gone = this.gone || error;
+    for (const { reject } of this.pending.values()) reject(this.gone);
+    this.pending.clear();
+  }
+
+  // Ends when all that was asked is answered.
+  close() {
+    this.process.stdin.end();
+    return this.ended;
+  }
+}
+
+module.exports = { Client };

@@ -1,0 +1,48 @@
+// The Node client against the target server whose URL is the argument.
+'use strict';
+const assert = require('node:assert');
+const { Client } = require('../client.js');
+
+async function main(base) {
+  const client = new Client({ flags: ['-c', '16', '--per-host', '16', '-p', '8', '--retries', '0', '--window', '300'] });
+
+  // More than the window, in any order, each answer to its request.
+  const urls = Array.from({ length: 5000 }, (_, i) => `${base}/item/${i}`);
+  const answers = await Promise.all(urls.map((u) => client.request(u)));
+  answers.forEach((a, i) => {
+    assert.strictEqual(a.error, null);
+    assert.strictEqual(a.status, 200);
+    assert.strictEqual(a.body.toString(), `/item/${i}`);
+    assert.match(a.head.toString(), /^HTTP\/1.1 200 OK\r\n.*\r\n\r\n$/s);
+    assert.strictEqual(`http://${a.remote}`, base);
+    assert.ok(a.totalUs > 0);
+  });
+
+  const echo = await client.request(`${base}/echo`, { method: 'PUT', headers: { 'X-Tag': 't' }, body: 'é' });
+  const said = JSON.parse(echo.body);
+  assert.deepStrictEqual([said.method, said.body, said.headers['x-tag']], ['PUT', 'é', ['t']]);
+  const big = await client.request(`${base}/bytes/3000000`);
+  assert.strictEqual(big.body.length, 3000000);
+
+  const bad = await client.request('no url');
+  assert.strictEqual(bad.error.kind, 'invalid_request');
+  const late = await client.request(`${base}/delay/60000`, { timeoutMs: 20 });
+  assert.deepStrictEqual([late.error.kind, late.error.phase], ['timeout', 'head']);
+  const abort = new AbortController();
+  const canceled = client.request(`${base}/delay/60000`, { signal: abort.signal });
+  abort.abort();
+  assert.strictEqual((await canceled).error.kind, 'canceled');
+
+  const last = client.request(`${base}/delay/50`);
+  setImmediate(() => setImmediate(() => client.close())); // after it was sent
+  assert.strictEqual((await last).body.toString(), '/delay/50');
+  await client.ended;
+  await assert.rejects(client.request(base), /closed/);
+
+  const killed = new Client();
+  const lost = killed.request(`${base}/delay/60000`);
+  killed.process.kill('SIGKILL');
+  await assert.rejects(lost, /hotlap has died/);
+}
+
+main(process.argv[2]).then(() => console.log('ok'));
