@@ -15,7 +15,7 @@ func TestSecretsAreHidden(t *testing.T) {
 		{"http://127.0.0.1/?to=a@b", "http://127.0.0.1/?to=a@b"},
 		{"-u|me:secret|-c|4", "-u|***|-c|4"},
 		{"-ume:secret", "-u***"},
-		{"-u=me:secret", "-u***"},
+		{"-u=me:secret", "-u=***"},
 		{"-ku|me:secret|-c|4", "-ku|***|-c|4"},
 		{"-4kume:secret", "-4ku***"},
 		{"--user|me:secret", "--user|***"},
