@@ -173,7 +173,7 @@ func (b *benching) run(ctx context.Context) int {
 	b.complete(r)
 	if interruption.code() != 0 {
 		r.Ended = load.Signal
-	} else if err == nil {
+	} else if err == nil && !b.refuses(r) {
 		for _, g := range b.o.gates {
 			r.Gates = append(r.Gates, g.Judge(r))
 		}
@@ -221,6 +221,11 @@ func allLocal(peers []netip.AddrPort) bool {
 	return len(peers) > 0
 }
 
+// refuses says that --require-valid ends the run before gates are judged.
+func (b *benching) refuses(r *load.Report) bool {
+	return b.o.requireValid && r.Verdict.Valid != ebpf.ValidYes
+}
+
 // finish writes the report and returns the exit code.
 func (b *benching) finish(r *load.Report, err error, signal int) int {
 	if werr := b.write(r); werr != nil {
@@ -233,7 +238,7 @@ func (b *benching) finish(r *load.Report, err error, signal int) int {
 	case err != nil:
 		b.complain(err)
 		return exitFailed
-	case b.o.requireValid && r.Verdict.Valid != ebpf.ValidYes:
+	case b.refuses(r):
 		b.std.complain("bench", "--require-valid: the run is %s", map[ebpf.Valid]string{ebpf.ValidNo: "not valid", ebpf.ValidUnverified: "not verified"}[r.Verdict.Valid])
 		return exitInvalid
 	}

@@ -57,7 +57,7 @@ func (a *Arrivals) Due() time.Duration {
 		// n = from t + slope t^2 / 2, solved for t without a difference of nearly
 		// equal numbers.
 		slope := (a.to - a.from) / rise
-		seconds = a.hold.Seconds() + 2*n/(a.from+math.Sqrt(a.from*a.from+2*slope*n))
+		seconds = a.hold.Seconds() + 2*n/(a.from+math.Sqrt(max(0, a.from*a.from+2*slope*n)))
 	case a.to == 0:
 		return math.MaxInt64 // a ramp that went down to nothing
 	default:

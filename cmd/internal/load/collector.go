@@ -13,6 +13,7 @@ type collector struct {
 	warmUp time.Duration
 	due    []*Arrivals // of each loop, to count what is due; nil in a closed loop
 	counts []int64     // of these, up to the end of the last window
+	sent   []int64     // by each loop, up to the end of the last window
 	most   []int64     // requests of each loop
 
 	mu     sync.Mutex
@@ -45,7 +46,7 @@ func newCollector(o *Options, second func(*window, *Second)) *collector {
 	for i := range o.Loops {
 		c.most = append(c.most, o.share(i))
 		if c.open {
-			c.due, c.counts = append(c.due, nil), append(c.counts, 0)
+			c.due, c.counts, c.sent = append(c.due, nil), append(c.counts, 0), append(c.sent, 0)
 		}
 	}
 	c.done.Go(c.run)
@@ -132,11 +133,13 @@ const maxSecond = 1 << 40
 func (c *collector) take(h handed) {
 	c.whole.merge(h.w)
 	if c.open {
-		due := c.due[h.loop]
-		for ; due.Due() < h.w.to && c.counts[h.loop] < c.most[h.loop]; due.Take() {
-			c.counts[h.loop]++
+		// A loop has no window of a second in which nothing ended, where the
+		// backlog is what matters most.
+		for second := c.behind[h.loop]; second < h.second; second++ {
+			c.count(h.loop, second)
 		}
-		c.backlog[h.second] += max(c.counts[h.loop]-h.w.taken, 0)
+		c.sent[h.loop] = h.w.taken
+		c.count(h.loop, h.second)
 	}
 	if w := c.seconds[h.second]; w != nil {
 		w.merge(h.w)
@@ -146,6 +149,16 @@ func (c *collector) take(h handed) {
 	}
 	c.behind[h.loop] = h.second + 1
 	c.complete()
+}
+
+// count adds to the backlog what a loop had due by the end of a second, and not
+// sent.
+func (c *collector) count(loop, second int) {
+	end := c.warmUp + time.Duration(second+1)*time.Second
+	for due := c.due[loop]; due.Due() < end && c.counts[loop] < c.most[loop]; due.Take() {
+		c.counts[loop]++
+	}
+	c.backlog[second] += max(c.counts[loop]-c.sent[loop], 0)
 }
 
 func (c *collector) release(w *window) {

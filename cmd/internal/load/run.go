@@ -56,6 +56,7 @@ func (o *Options) share(loop int) int64 {
 type Run struct {
 	running
 	engine *engine.Engine
+	ctx    context.Context // of what is in flight
 	cancel context.CancelFunc
 }
 
@@ -77,6 +78,7 @@ type running struct {
 // after.
 func New(e *engine.Engine, targets *Targets, o Options, second func(*Distributions)) *Run {
 	r := &Run{engine: e}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.Options, r.end = o, math.MaxInt64
 	if o.Duration > 0 {
 		r.end = o.WarmUp + o.Duration
@@ -120,8 +122,8 @@ func (r *Run) Start() { r.started = time.Now() }
 // Do runs, and fills in the report what was measured: all but Load, Command,
 // Gates and Environment.
 func (r *Run) Do(ctx context.Context) (*Report, error) {
-	ctx, r.cancel = context.WithCancel(ctx)
 	defer r.cancel()
+	defer context.AfterFunc(ctx, r.cancel)()
 	for _, p := range r.parts {
 		p.started = r.started
 	}
@@ -135,8 +137,8 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 		defer time.AfterFunc(r.end, r.Stop).Stop()
 		defer time.AfterFunc(r.end+r.Timeout, r.cancel).Stop()
 	}
-	stats, err := r.engine.Run(ctx, source{r}, sink{r})
-	if ctx.Err() != nil {
+	stats, err := r.engine.Run(r.ctx, source{r}, sink{r})
+	if r.ctx.Err() != nil {
 		err = nil // our own doing
 	}
 	took := time.Since(r.started)
