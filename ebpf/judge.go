@@ -73,6 +73,7 @@ type Verdict struct {
 type ClientFigures struct {
 	Elapsed  time.Duration // of the measured part
 	Requests int64         // in it
+	Failed   int64         // of these, without a response, or with one that is not 2xx
 
 	Open     bool    // requests had due times
 	Asked    float64 // requests per second that were due
@@ -152,9 +153,25 @@ func (c *ClientFigures) findings() []Finding {
 				Code: "client_saturated", Subject: fmt.Sprintf("loop %d", i), Affected: c.Requests / int64(len(c.Busy)), Spoils: true,
 				Evidence: fmt.Sprintf("busy for %.1f %% of the time", 100*busy),
 				Advice:   "the figures show how fast the client is: give it more loops (--loops), more CPU, or ask for a rate (-R)",
-				Source:   "the loop's thread clock", Scope: ScopeSocket,
+				Source:   "the loop's own clock", Scope: ScopeSocket,
 			})
 		}
+	}
+	if cores := max(1, min(len(c.Busy), c.CPUs)); len(list) == 0 && ratio(c.CPU, c.Elapsed) >= saturated*float64(cores) {
+		add(Finding{
+			Code: "client_saturated", Subject: "client", Affected: c.Requests, Spoils: true,
+			Evidence: fmt.Sprintf("it used %v of CPU in %v, and its loops can use %d", c.CPU.Round(time.Millisecond), c.Elapsed.Round(time.Millisecond), cores),
+			Advice:   "the figures show how fast the client is: give it more CPU, or ask for a rate (-R)",
+			Source:   "getrusage", Scope: ScopeSocket,
+		})
+	}
+	if c.Failed > 0 {
+		add(Finding{
+			Code: "requests_failed", Subject: "requests", Count: c.Failed, Affected: c.Failed,
+			Evidence: fmt.Sprintf("%d of %d requests got no response, or one that is not 2xx", c.Failed, c.Requests),
+			Advice:   "look at the errors and statuses before you trust the times of the rest",
+			Source:   "responses", Scope: ScopeSocket,
+		})
 	}
 	if share := ratio(c.RunQueue, c.Elapsed); share >= worthSaying {
 		add(Finding{

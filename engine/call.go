@@ -49,6 +49,7 @@ type journey struct {
 	moved      bool // was replayed free of charge after a kept connection died silently
 	ghost      bool // its Result has been delivered; it only holds a place in a pipeline
 	begun      bool // has its Result
+	stuck      bool // waited for the peer to take what was written
 
 	deadline     int64 // of the request itself; 0 is none
 	retryAt      int64 // end of the back-off
@@ -130,7 +131,10 @@ func (k *call) complete(e *Engine, now, headAt int64) {
 	if k.written != 0 {
 		t.Sent = time.Duration(k.written - k.accepted)
 		if k.late >= 0 {
-			t.Held, t.Late = time.Duration(k.held), time.Duration(k.late+k.written-k.waiting)
+			t.Held, t.Late = time.Duration(k.held), time.Duration(k.late)
+			if !k.stuck {
+				t.Late += time.Duration(k.written - k.waiting)
+			}
 		}
 	}
 	if k.first != 0 {

@@ -21,7 +21,7 @@ func (e *Engine) Cancel(which func(*Request) bool) {
 func (p *part) cancel(which func(*Request) bool, now int64) {
 	var picked []*call
 	for k := p.calls; k != nil; k = k.down {
-		if which(k.Request) {
+		if which(k.request) {
 			picked = append(picked, k)
 		}
 	}

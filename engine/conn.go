@@ -161,6 +161,7 @@ func (c *conn) admit(k *call, now int64) {
 		c.o.unidle(c)
 	}
 	c.exclusive = k.solo
+	k.stuck = c.blocked
 	c.pipe.push(k)
 	c.sent++
 }

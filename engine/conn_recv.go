@@ -292,7 +292,7 @@ func (c *conn) answered(now int64, k *call) {
 	if in.minor == 0 {
 		d.answered(0)
 	}
-	if k.p.closes && !early && c.pipe.n == 0 {
+	if k.p.closes && !early && c.pipe.n == 0 && !in.body.UntilClose() {
 		c.linger(now)
 		return
 	}

@@ -22,6 +22,9 @@ func (c *conn) write(now int64) int64 {
 		switch err {
 		case nil, unix.EAGAIN:
 			c.blocked = true
+			for i := c.pipe.unsent; i < c.pipe.n; i++ {
+				c.pipe.at(i).stuck = true
+			}
 			return now
 		case unix.EINTR:
 		default:

@@ -104,6 +104,9 @@ func share(total, n, i int) int {
 // serve the origin, and loopFor sends its requests there.
 func (l *loop) perHost(key string) int {
 	n := l.e.cfg.Loops
+	if l.e.cfg.PerHost >= l.e.cfg.Connections {
+		return l.mostOpen
+	}
 	return max(1, share(l.e.cfg.PerHost, n, (l.index+n-l.e.firstLoop(key))%n))
 }
 
@@ -121,17 +124,19 @@ func (l *loop) now() int64 {
 // turn. It must not be locked to its thread: letting other goroutines have
 // their turn is then 500 times dearer.
 func (l *loop) run() {
-	for !l.over {
+	for start := l.now(); !l.over; {
 		events := l.poller.now()
 		if len(events) == 0 && !l.more {
 			events = l.poller.wait()
+			start = l.now()
 		}
-		start := l.now()
 		for i := range events {
 			l.onEvent(int(events[i].Fd), events[i].Events)
 		}
 		l.endTurn()
-		l.busy.Add(l.now() - start)
+		end := l.now()
+		l.busy.Add(end - start)
+		start = end
 	}
 }
 

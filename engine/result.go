@@ -33,7 +33,7 @@ type Times struct {
 	// Late is, of a request of a Scheduled source, how much later the engine was
 	// than it could have been: from Start or the end of Held to when it took the
 	// request, and from when it gave it to a connection to the write that took its
-	// last byte.
+	// last byte; the latter not where the peer's window was full.
 	Late time.Duration
 	// TTFB runs, in the last attempt, from the moment the request was written
 	// in full and first in line on its connection to the first byte of its

@@ -441,7 +441,7 @@ func (r *run) onLoops(src LoopSource, sink LoopSink) {
 	n := len(r.parts)
 	r.parting, r.started = n, r.e.now()
 	for i, p := range r.parts {
-		s, k, most := src.OnLoop(i, n), sink.OnLoop(i, n), max(1, share(r.e.cfg.MaxInFlight, n, i))
+		s, k, most := src.OnLoop(i, n), sink.OnLoop(i, n), max(1, int(int64(r.e.cfg.MaxInFlight)*int64(p.l.mostOpen)/int64(r.e.cfg.Connections)))
 		p.l.post(func(now int64) { p.begin(s, k, most, now) })
 	}
 	r.mu.Lock()

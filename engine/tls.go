@@ -290,7 +290,6 @@ func (c *conn) shaken(now int64, s *secure, err error) {
 	if err != nil {
 		_ = s.flush() // the alert that says why
 		c.dialFailed(now, s.fault(err))
-
 		return
 	}
 	s.wire.settle()

@@ -67,7 +67,8 @@ Gates:
 
 What the times mean: response time runs from when a request was due to its last
 byte, service time from the write that took its last byte. In a closed loop a
-request is due when it is sent. They are those of responses with a 2xx status;
+request is due when it is taken, which is as soon as there is a place for it;
+connecting is in it. They are those of responses with a 2xx status;
 requests that timed out, were not answered at the end, or were due and never sent,
 are in the response time with the age they had reached.
 

@@ -14,8 +14,9 @@ import (
 	"hotlap/engine"
 )
 
-// A probe remembers how much of the machine had been used when the measured
-// part began.
+// A probe remembers how much of the machine had been used at some time: when
+// the measured part began, and when the sending ended. What comes after that is
+// waiting, which would make the client look idle.
 type probe struct {
 	mu    sync.Mutex
 	taken bool
@@ -32,16 +33,18 @@ type usage struct {
 	stolen, all  time.Duration // CPU time of the machine
 }
 
-func newProbe() *probe { return &probe{} }
-
+// take reads, once.
 func (p *probe) take(e *engine.Engine) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.taken {
+		return
+	}
 	p.taken, p.at, p.usage, p.busy = true, time.Now(), readUsage(), e.Busy()
 }
 
-// fill puts into the report what was used since.
-func (p *probe) fill(r *Report, e *engine.Engine, stats engine.Stats) {
+// fill puts into the report what was used from then to after.
+func (p *probe) fill(r *Report, after *probe, stats engine.Stats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &r.Client
@@ -53,12 +56,15 @@ func (p *probe) fill(r *Report, e *engine.Engine, stats engine.Stats) {
 	if !p.taken {
 		return // it ended in the warm-up
 	}
-	now, elapsed := readUsage(), time.Since(p.at)
+	now, elapsed := after.usage, after.at.Sub(p.at)
+	if elapsed <= 0 {
+		return
+	}
 	c.User, c.System = (now.user - p.user).Seconds(), (now.system - p.system).Seconds()
 	if n := r.Requests - r.Unsent; n > 0 {
 		c.PerRequest = (c.User + c.System) / float64(n) * 1e6
 	}
-	for i, busy := range e.Busy() {
+	for i, busy := range after.busy {
 		c.Busy = append(c.Busy, min(1, (busy-p.busy[i]).Seconds()/elapsed.Seconds()))
 	}
 	c.RunQueue = difference(p.runQueue, now.runQueue)

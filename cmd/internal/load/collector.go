@@ -2,6 +2,7 @@ package load
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,10 +12,11 @@ import (
 type collector struct {
 	open   bool
 	warmUp time.Duration
-	due    []*Arrivals // of each loop, to count what is due; nil in a closed loop
-	counts []int64     // of these, up to the end of the last window
-	sent   []int64     // by each loop, up to the end of the last window
-	most   []int64     // requests of each loop
+	stopAt *atomic.Int64 // when the sending ended, or has to, since the start
+	due    []*Arrivals   // of each loop, to count what is due; nil in a closed loop
+	counts []int64       // of these, up to the end of the last window
+	sent   []int64       // by each loop, up to the end of the last window
+	most   []int64       // requests of each loop
 
 	mu     sync.Mutex
 	ready  sync.Cond
@@ -36,9 +38,9 @@ type handed struct {
 	w            *window
 }
 
-func newCollector(o *Options, second func(*window, *Second)) *collector {
+func newCollector(o *Options, stopAt *atomic.Int64, second func(*window, *Second)) *collector {
 	c := &collector{
-		open: o.Open(), warmUp: o.WarmUp, second: second,
+		open: o.Open(), warmUp: o.WarmUp, stopAt: stopAt, second: second,
 		seconds: make(map[int]*window), backlog: make(map[int]int64),
 		behind: make([]int, o.Loops), whole: newWindow(o.Open()),
 	}
@@ -101,7 +103,6 @@ func (c *collector) finish() (*window, []Second) {
 	c.mu.Unlock()
 	c.ready.Signal()
 	c.done.Wait()
-	c.whole.close()
 	return c.whole, c.series
 }
 
@@ -154,7 +155,7 @@ func (c *collector) take(h handed) {
 // count adds to the backlog what a loop had due by the end of a second, and not
 // sent.
 func (c *collector) count(loop, second int) {
-	end := c.warmUp + time.Duration(second+1)*time.Second
+	end := min(c.warmUp+time.Duration(second+1)*time.Second, time.Duration(c.stopAt.Load()))
 	for due := c.due[loop]; due.Due() < end && c.counts[loop] < c.most[loop]; due.Take() {
 		c.counts[loop]++
 	}
@@ -181,7 +182,6 @@ func (c *collector) complete() {
 			w = c.fresh(i)
 		}
 		delete(c.seconds, i)
-		w.close()
 		s := w.summary(c.warmUp)
 		s.Backlog = c.backlog[i]
 		delete(c.backlog, i)

@@ -65,7 +65,7 @@ func (p *part) note(r *engine.Result) {
 			p.peers = append(p.peers, r.Remote)
 		}
 	}
-	if r.Err != nil && p.examples[r.Err.Kind] == "" {
+	if r.Err != nil && r.Err.Kind != engine.Canceled && p.examples[r.Err.Kind] == "" {
 		p.examples[r.Err.Kind] = r.Err.Error()
 	}
 }
@@ -74,14 +74,22 @@ func (p *part) note(r *engine.Result) {
 // measured part; it is put down to the second in which it ended.
 func (p *part) add(r *engine.Result) {
 	due := r.Start.Sub(p.started)
-	if due < p.run.WarmUp || due >= p.run.end {
+	end := due + r.Time.Total
+	if due >= p.run.end || end < p.run.WarmUp || due < p.run.WarmUp && p.run.Open() {
 		return
 	}
-	end := due + r.Time.Total
 	if end >= p.window.to {
 		p.window = p.run.collector.next(p, end)
 	}
-	p.window.add(r, int64(end) < p.run.stopAt.Load())
+	inTime := int64(end) < p.run.stopAt.Load()
+	if due < p.run.WarmUp {
+		// It makes up for one that is taken in time and answered later.
+		if inTime && r.Err == nil {
+			p.window.inTime++
+		}
+		return
+	}
+	p.window.add(r, inTime)
 }
 
 // A timed part has requests that are due at their times: an open loop.
@@ -96,7 +104,7 @@ func (p *timed) Begin(at time.Time) { p.started = at }
 // NextDue implements engine.Scheduled. What is due when the time is over is not
 // sent any more.
 func (p *timed) NextDue(now time.Duration, batch []*engine.Request, due []time.Duration) (n int, next time.Duration, err error) {
-	if now >= p.run.end || p.run.stopped.Load() {
+	if now >= p.run.end || p.run.stopped.Load() || p.left <= 0 {
 		return 0, 0, io.EOF
 	}
 	for next = p.arrivals.Due(); n < len(batch) && next <= now; next = p.arrivals.Due() {

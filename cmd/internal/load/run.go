@@ -56,6 +56,8 @@ func (o *Options) share(loop int) int64 {
 type Run struct {
 	running
 	engine *engine.Engine
+	before probe           // when the measured part began
+	after  probe           // when the sending ended
 	ctx    context.Context // of what is in flight
 	cancel context.CancelFunc
 }
@@ -84,7 +86,7 @@ func New(e *engine.Engine, targets *Targets, o Options, second func(*Distributio
 		r.end = o.WarmUp + o.Duration
 	}
 	r.stopAt.Store(int64(r.end))
-	r.collector = newCollector(&o, func(w *window, s *Second) {
+	r.collector = newCollector(&o, &r.stopAt, func(w *window, s *Second) {
 		if second != nil {
 			second(&Distributions{w.response, w.service, time.Duration(s.At * 1e9)})
 		}
@@ -107,6 +109,7 @@ func New(e *engine.Engine, targets *Targets, o Options, second func(*Distributio
 func (r *Run) Stop() {
 	if !r.stopped.Swap(true) {
 		r.stopAt.Store(min(r.stopAt.Load(), int64(time.Since(r.started))))
+		r.after.take(r.engine)
 	}
 }
 
@@ -127,11 +130,10 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 	for _, p := range r.parts {
 		p.started = r.started
 	}
-	before := newProbe()
-	warm := time.AfterFunc(r.WarmUp, func() { before.take(r.engine) })
+	warm := time.AfterFunc(r.WarmUp, func() { r.before.take(r.engine) })
 	if r.WarmUp == 0 {
 		warm.Stop()
-		before.take(r.engine)
+		r.before.take(r.engine)
 	}
 	if r.Duration > 0 {
 		defer time.AfterFunc(r.end, r.Stop).Stop()
@@ -143,6 +145,7 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 	}
 	took := time.Since(r.started)
 	warm.Stop()
+	r.after.take(r.engine)
 	r.stopAt.Store(min(r.stopAt.Load(), int64(took)))
 	for _, p := range r.timed {
 		p.leave(took)
@@ -151,10 +154,10 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 		r.collector.hand(p)
 	}
 	whole, series := r.collector.finish()
-	return r.report(before, whole, series, stats), err
+	return r.report(whole, series, stats), err
 }
 
-func (r *Run) report(before *probe, whole *window, series []Second, stats engine.Stats) *Report {
+func (r *Run) report(whole *window, series []Second, stats engine.Stats) *Report {
 	report := &Report{
 		Version: ReportVersion, Started: r.started.Add(r.WarmUp), Ended: Done, Series: series,
 		Seconds: max(0, (time.Duration(r.stopAt.Load()) - r.WarmUp).Seconds()),
@@ -165,7 +168,7 @@ func (r *Run) report(before *probe, whole *window, series []Second, stats engine
 	}
 	whole.fill(report)
 	report.ErrorExamples, report.Peers = r.notes()
-	before.fill(report, r.engine, stats)
+	r.before.fill(report, &r.after, stats)
 	return report
 }
 
@@ -190,7 +193,7 @@ func (r *Run) notes() (examples map[string]string, peers []netip.AddrPort) {
 // Judge weighs the report: it is called when all else is filled in.
 func (r *Report) Judge() {
 	c := ebpf.ClientFigures{
-		Elapsed: seconds(r.Seconds), Requests: r.Requests,
+		Elapsed: seconds(r.Seconds), Requests: r.Requests, Failed: r.Requests - r.Responses + r.NonOK,
 		Open: r.Load.Loop == OpenLoop, Asked: r.Rates.Asked, Achieved: r.Rates.Responses,
 		Held: r.Client.Held, Unsent: r.Unsent, Late: r.Client.Late,
 		Busy: r.Client.Busy, RunQueue: -1, Throttled: -1, Steal: -1,

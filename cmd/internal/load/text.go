@@ -17,7 +17,7 @@ func (r *Report) WriteText(w io.Writer, color bool) error {
 	t.target(r)
 	t.line("requests", "%s in %s, %s responses/s%s", report.Count(r.Requests), duration(r.Seconds), report.Count(int64(r.Rates.Responses)), r.asked())
 	if len(r.Statuses) > 0 {
-		t.line("statuses", "%s", byCount(r.Statuses))
+		t.line("statuses", "%s", report.ByCount(r.Statuses))
 	}
 	t.errors(r)
 	t.line("bodies", "%s, %s/s", report.Bytes(r.Bytes.Body), report.Bytes(int64(r.Rates.Body)))
@@ -88,7 +88,7 @@ func (r *Report) asked() string {
 func (t *text) errors(r *Report) {
 	parts := []string{}
 	if sum := sumOf(r.Errors); sum > 0 {
-		parts = append(parts, fmt.Sprintf("%s errors (%s)", report.Count(sum), byCount(r.Errors)))
+		parts = append(parts, fmt.Sprintf("%s errors (%s)", report.Count(sum), report.ByCount(r.Errors)))
 	}
 	for _, n := range []struct {
 		count int64
@@ -183,18 +183,4 @@ func percents(shares []float64) string {
 		return "unknown"
 	}
 	return strings.Join(parts, ", ")
-}
-
-// byCount lists counts, the largest first.
-func byCount(m map[string]int64) string {
-	keys := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
-		if m[a] != m[b] {
-			return int(min(max(m[b]-m[a], -1), 1))
-		}
-		return strings.Compare(a, b)
-	})
-	for i, k := range keys {
-		keys[i] = k + " " + report.Count(m[k])
-	}
-	return strings.Join(keys, ", ")
 }

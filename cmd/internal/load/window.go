@@ -42,9 +42,7 @@ type counts struct {
 
 // times are the distributions of a window.
 type times struct {
-	// response runs from when a request was due. In a closed loop, where that is
-	// when it was sent, only what got no answer is here: see close.
-	response *hdrhistogram.Histogram
+	response *hdrhistogram.Histogram // from due, or taken
 	service  *hdrhistogram.Histogram // from written
 	nonOK    *hdrhistogram.Histogram // from written
 	lag      *hdrhistogram.Histogram // nil in a closed loop
@@ -81,6 +79,7 @@ func (w *window) add(r *engine.Result, inTime bool) {
 	w.statuses[uint(r.Status)%uint(len(w.statuses))]++
 	service := t.Total - t.Sent
 	if r.Status/100 == 2 {
+		record(w.response, t.Total)
 		record(w.service, service)
 	} else {
 		w.counts.nonOK++
@@ -88,9 +87,6 @@ func (w *window) add(r *engine.Result, inTime bool) {
 	}
 	if w.lag == nil {
 		return
-	}
-	if r.Status/100 == 2 {
-		record(w.response, t.Total)
 	}
 	record(w.lag, t.Late)
 	if t.Late > ebpf.LateAfter {
@@ -144,13 +140,6 @@ func (w *window) merge(o *window) {
 		if h.Merge(theirs[i]) != 0 {
 			panic("load: internal error: histograms of different shapes")
 		}
-	}
-}
-
-// close completes the distributions of a closed loop.
-func (w *window) close() {
-	if w.lag == nil {
-		w.response.Merge(w.service)
 	}
 }
 

@@ -27,10 +27,10 @@ func (s *Summary) WriteText(w io.Writer, color bool) error {
 	}
 	line("requests", "%s in %s, %s/s", Count(s.Requests), seconds(s.Seconds), Count(int64(s.Rate)))
 	if len(s.Statuses) > 0 {
-		line("statuses", "%s", byCount(s.Statuses))
+		line("statuses", "%s", ByCount(s.Statuses))
 	}
 	if s.Errors > 0 {
-		text := fmt.Sprintf("%s (%s)", Count(s.Errors), byCount(s.ErrorKinds))
+		text := fmt.Sprintf("%s (%s)", Count(s.Errors), ByCount(s.ErrorKinds))
 		if color {
 			text = "\x1b[31m" + text + "\x1b[0m"
 		}
@@ -72,8 +72,8 @@ func (l *Latency) String() string {
 		micros(l.P50), micros(l.P90), micros(l.P99), micros(l.P999), micros(l.Max))
 }
 
-// byCount lists counts, the largest first.
-func byCount(m map[string]int64) string {
+// ByCount lists counts, the largest first.
+func ByCount(m map[string]int64) string {
 	keys := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
 		if m[a] != m[b] {
 			return int(min(max(m[b]-m[a], -1), 1))
