@@ -1,0 +1,147 @@
+package load
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"hotlap/engine"
+)
+
+// bench runs a load against a URL, as the command would.
+func bench(t *testing.T, url string, connections, depth int, o Options) *Report {
+	t.Helper()
+	o.Loops = max(o.Loops, 1)
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second
+	}
+	e, err := engine.New(engine.Config{
+		Loops: o.Loops, Connections: connections, PerHost: connections, Pipeline: depth,
+		MaxInFlight: connections * depth, Timeout: o.Timeout,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	targets := &Targets{}
+	if err := targets.Add(e, engine.Request{URL: url}); err != nil {
+		t.Fatal(err)
+	}
+	run := New(e, targets, o, nil)
+	run.Start()
+	r, err := run.Do(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	balanced(t, r)
+	return r
+}
+
+func serve(t *testing.T, handler http.HandlerFunc) string {
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// A server that stalls 200 ms once a second is seen by those who wanted
+// something from it meanwhile: in an open loop. In a closed loop few ask.
+func TestStallShowsInAnOpenLoop(t *testing.T) {
+	const stall = 200 * time.Millisecond
+	start := time.Now()
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if phase := time.Since(start) % time.Second; phase < stall {
+			time.Sleep(stall - phase)
+		}
+	})
+	open := bench(t, url, 4, 1, Options{From: 500, To: 500, Duration: 3 * time.Second})
+	if p99 := open.ResponseTime.P99; p99 < 150e3 {
+		t.Errorf("open loop: p99 is %s, a fifth of the requests waited up to %s", UnitMicros.Format(p99), stall)
+	}
+	if open.Client.Held == 0 {
+		t.Error("open loop: no request was held up by busy connections")
+	}
+	closed := bench(t, url, 1, 1, Options{Duration: 3 * time.Second})
+	if p99 := closed.ResponseTime.P99; p99 > 100e3 {
+		t.Errorf("closed loop: p99 is %s, though one request a second was stalled", UnitMicros.Format(p99))
+	}
+}
+
+// Little's law: as many requests are under way as there are connections.
+func TestRateTimesLatencyIsConnections(t *testing.T) {
+	url := serve(t, func(http.ResponseWriter, *http.Request) { time.Sleep(20 * time.Millisecond) })
+	const connections = 8
+	r := bench(t, url, connections, 1, Options{Duration: 4 * time.Second})
+	if n := r.Rates.Responses * r.ResponseTime.Mean / 1e6; n < 0.98*connections || n > 1.02*connections {
+		t.Errorf("%.1f/s x %.0f us = %.3f, want %d", r.Rates.Responses, r.ResponseTime.Mean, n, connections)
+	}
+}
+
+// The k-th answer of a batch comes k times 10 ms late, and is measured so.
+func TestPipelinedAnswersAreMeasuredOneByOne(t *testing.T) {
+	const depth, step = 8, 10 * time.Millisecond
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		in := bufio.NewReader(c)
+		for range depth { // the whole batch has come
+			req, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, req.Body)
+		}
+		for range depth {
+			time.Sleep(step)
+			if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"); err != nil {
+				return
+			}
+		}
+	}()
+	r := bench(t, "http://"+l.Addr().String()+"/", 1, depth, Options{Count: depth})
+	s := r.ServiceTime
+	if s == nil || s.Count != depth {
+		t.Fatalf("%+v", r)
+	}
+	if s.Max < 80e3 || s.Mean < 45e3*0.99 || s.Max-s.Min < 69e3 {
+		t.Errorf("times from %.0f to %.0f us, mean %.0f: want 10 to 80 ms in steps of 10", s.Min, s.Max, s.Mean)
+	}
+}
+
+// At the end nothing new is sent, and who has no answer counts with its age.
+func TestEndOfAnOpenLoop(t *testing.T) {
+	release := make(chan struct{})
+	url := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
+	t.Cleanup(func() { close(release) }) // before the server is closed
+	r := bench(t, url, 1, 1, Options{From: 20, To: 20, Duration: 300 * time.Millisecond, Timeout: 200 * time.Millisecond})
+	if r.Requests != 6 || r.Responses != 0 || r.Unsent < 1 || r.Unanswered+r.Errors["timeout"] < 1 {
+		t.Errorf("%d requests, %d responses, %d unsent, %d unanswered, errors %v", r.Requests, r.Responses, r.Unsent, r.Unanswered, r.Errors)
+	}
+	if l := r.ResponseTime; l == nil || l.Count != 6 || l.Max < 200e3 {
+		t.Errorf("response time %+v", l)
+	}
+}
+
+// A count is kept exactly, however it is shared by the loops.
+func TestCountIsExact(t *testing.T) {
+	url := serve(t, func(http.ResponseWriter, *http.Request) {})
+	for _, n := range []int64{1, 2, 3, 100} {
+		for name, o := range map[string]Options{"closed": {}, "open": {From: 2000, To: 2000}} {
+			o.Count, o.Loops = n, 3
+			if r := bench(t, url, 3, 1, o); r.Responses != n {
+				t.Errorf("%s, %d requests by 3 loops: %d responses, errors %v", name, n, r.Responses, r.Errors)
+			}
+		}
+	}
+}
