@@ -112,9 +112,10 @@ const (
 	rateKept = 0.999
 )
 
-// Judge weighs the evidence: what bound the run, and whether it is valid. It is
-// pure.
-func Judge(c ClientFigures) Verdict {
+// Judge weighs the evidence: what bound the run, and whether it is valid. delta
+// is what an observer saw of the measured part (Sub); the zero Sample says that
+// nobody watched. It is pure.
+func Judge(delta Sample, c ClientFigures) Verdict {
 	v := Verdict{Valid: ValidUnverified, Findings: c.findings()}
 	clientAtFault := false
 	for _, f := range v.Findings {

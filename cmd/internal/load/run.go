@@ -209,7 +209,7 @@ func (r *Report) Judge() {
 	if v := r.Client.Steal; v != nil {
 		c.Steal = *v
 	}
-	r.Verdict = ebpf.Judge(c)
+	r.Verdict = ebpf.Judge(ebpf.Sample{}, c)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * 1e9) }

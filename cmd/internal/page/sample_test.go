@@ -102,7 +102,7 @@ func simulate(s story) *load.Report {
 		User: 2.1, System: 6.4, PerRequest: 9.57, Busy: []float64{0.871}, RunQueue: &runQueue, Steal: &steal, Throttled: &throttled,
 		SharesCPUs: &shares, Connections: 64, MaxRSS: 27 << 20,
 	}
-	r.Verdict = ebpf.Judge(ebpf.ClientFigures{
+	r.Verdict = ebpf.Judge(ebpf.Sample{}, ebpf.ClientFigures{
 		Elapsed: time.Duration(r.Seconds) * time.Second, Requests: r.Requests, Open: s.open, Asked: r.Rates.Asked, Achieved: r.Rates.Responses,
 		Held: r.NonOK, Busy: r.Client.Busy, CPU: 8 * time.Second, CPUs: 2, Loopback: true, ServerCPUs: true,
 	})
