@@ -165,6 +165,9 @@ func parseRamp(s string, l *load.Options) error {
 	if from < 0 || to < 0 || from+to == 0 {
 		return fmt.Errorf("%s has no load in it", s)
 	}
+	if max(from, to) > mostRate {
+		return fmt.Errorf("%s goes above %d per second, which no machine sends", s, int(mostRate))
+	}
 	l.From, l.To = from, to
 	return nil
 }

@@ -123,13 +123,16 @@ func (p *timed) NextDue(now time.Duration, batch []*engine.Request, due []time.D
 }
 
 // leave accounts for the requests that were due and never sent, when the wait
-// for the others is over: each is as old as it has become.
+// for the others is over: each is as old as it has become, to a 10,000th of the
+// run.
 func (p *timed) leave(now time.Duration) {
 	end := min(time.Duration(p.run.stopAt.Load()), p.run.end)
-	for ; p.left > 0 && p.arrivals.Due() < end; p.left-- {
-		if due := p.arrivals.Due(); due >= p.run.WarmUp {
-			p.window.addUnsent(now - due)
-		}
-		p.arrivals.Take()
+	p.left -= p.arrivals.Skip(min(p.run.WarmUp, end), p.left)
+	slice := max(end/10_000, 1)
+	for p.left > 0 && p.arrivals.Due() < end {
+		due := p.arrivals.Due()
+		n := p.arrivals.Skip(min(due+slice, end), p.left)
+		p.window.addUnsent(now-due, n)
+		p.left -= n
 	}
 }
