@@ -74,7 +74,11 @@ func (t *text) target(r *Report) {
 	if l.Loop == OpenLoop {
 		how = fmt.Sprintf("open loop, %s arrivals", l.Arrivals)
 	}
-	t.line("target", "%s: %s connections, pipeline %d, %d loops, %s", what, report.Count(int64(l.Connections)), l.Pipeline, l.Loops, how)
+	loops := "1 loop"
+	if l.Loops > 1 {
+		loops = fmt.Sprintf("%d loops", l.Loops)
+	}
+	t.line("target", "%s: %s connections, pipeline %d, %s, %s", what, report.Count(int64(l.Connections)), l.Pipeline, loops, how)
 }
 
 // asked is what was asked for in an open loop.
