@@ -85,6 +85,7 @@ func (k *talk) connect(c *conn, to netip.AddrPort) error {
 	c.t = p
 	return nil
 }
+func (k *talk) connected(*conn) bool       { return false }
 func (k *talk) connectError(c *conn) error { return c.t.(*peer).err }
 func (k *talk) release(c *conn)            { c.t.(*peer).closed = true }
 func (k *talk) wakeAt(at int64)            { k.wakes = at }
