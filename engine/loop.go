@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,15 +19,17 @@ type loop struct {
 	e     *Engine
 	index int
 
-	poller  poller
-	armed   int64     // what the timer is set to, 0 is nothing
-	sockets []watched // by descriptor
-	marked  int32     // the mark of the last of them
-	shut    []int     // sockets to close when no event of this batch can name them
-	net     network
-	clock   func() int64
-	seen    int64        // what the clock said last; 0 is "not since the current event began"
-	busy    atomic.Int64 // nanoseconds in which the loop did not wait
+	poller   poller
+	armed    int64     // what the timer is set to, 0 is nothing
+	sockets  []watched // by descriptor
+	marked   int32     // the mark of the last of them
+	shut     []int     // sockets to close when no event of this batch can name them
+	net      network
+	clock    func() int64
+	lastAt   int64 // see wallAt
+	lastWall time.Time
+	seen     int64        // what the clock said last; 0 is "not since the current event began"
+	busy     atomic.Int64 // nanoseconds in which the loop did not wait
 
 	mu      sync.Mutex
 	mailbox []func(now int64)
@@ -119,6 +122,15 @@ func (l *loop) hostRate(string) float64 {
 func (l *loop) now() int64 {
 	l.seen = l.clock()
 	return l.seen
+}
+
+// wallAt is the time of day at a time of the engine's clock. Requests that were
+// accepted together share one, and its cost.
+func (l *loop) wallAt(at int64) time.Time {
+	if at != l.lastAt {
+		l.lastAt, l.lastWall = at, l.e.wall.Add(time.Duration(at))
+	}
+	return l.lastWall
 }
 
 // run is the loop's goroutine: it waits for events, handles them, and ends the

@@ -22,6 +22,8 @@ type part struct {
 	left    int64     // requests still to be sent, of a count
 	taken   int64     // requests that were sent
 	window  *window
+	start   time.Time     // of the last result
+	due     time.Duration // the same, since the run started
 
 	peers    []netip.AddrPort // the first few
 	examples [engine.NumKinds]string
@@ -73,7 +75,10 @@ func (p *part) note(r *engine.Result) {
 // add measures one result. A request counts if it was due, or taken, in the
 // measured part; it is put down to the second in which it ended.
 func (p *part) add(r *engine.Result) {
-	due := r.Start.Sub(p.started)
+	if r.Start != p.start { // which requests of a batch have in common
+		p.start, p.due = r.Start, r.Start.Sub(p.started)
+	}
+	due := p.due
 	end := due + r.Time.Total
 	if due >= p.run.end || end < p.run.WarmUp || due < p.run.WarmUp && p.run.Open() {
 		return
