@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"hotlap/cmd/internal/load"
+	"hotlap/cmd/internal/report"
 	"hotlap/ebpf"
 )
 
@@ -30,6 +31,7 @@ type run struct {
 	Bodies      string
 	LoadFacts   []fact
 	ClientFacts []fact
+	KernelFacts []report.Fact
 	Environs    []fact
 	Sysctls     []fact
 	CommandLine string
@@ -61,7 +63,7 @@ func newRun(name string, r *load.Report, events []Event) *run {
 		Report: r, Name: name, Title: title(r), Limit: limit(r.Verdict.Bound), Standing: standing(r.Verdict.Valid), Events: events,
 		Headline: headline(r), Outcomes: outcomes(r),
 		StatusRows: tallies(r.Statuses, r.Responses), ErrorRows: tallies(r.Errors, r.Requests),
-		LoadFacts: loadFacts(r), ClientFacts: clientFacts(r), Environs: environment(r), Sysctls: sysctls(r),
+		LoadFacts: loadFacts(r), ClientFacts: clientFacts(r), KernelFacts: r.Kernel.Facts(), Environs: environment(r), Sysctls: sysctls(r),
 		CommandLine: commandLine(r.Command),
 		Bodies:      fmt.Sprintf("%s, %s/s", size(r.Bytes.Body), size(int64(r.Rates.Body))),
 		Rows:        r.Series[:min(len(r.Series), maxRows)],
