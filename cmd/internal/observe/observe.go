@@ -56,8 +56,8 @@ type Watch struct {
 	ended  bool
 	failed error // Begin's reading
 
-	first, last   ebpf.Sample   // last is the poller's while it runs, and so are the events
-	tick          time.Duration // how often it reads
+	first, last   ebpf.Sample      // last is the poller's while it runs, and so are the events
+	ticks         <-chan time.Time // when it reads
 	stop, stopped chan struct{}
 	events        []report.KernelEvent
 	leftOut       int
@@ -77,7 +77,7 @@ func Open(o Options) (*Watch, error) {
 }
 
 func open(o Options, options ebpf.Options) (*Watch, error) {
-	w := &Watch{tick: time.Second}
+	w := &Watch{}
 	options.Deep, options.RunStats = o.Mode == Deep, o.RunStats
 	if 0 < len(o.Ports) && len(o.Ports) <= maxPorts {
 		options.Ports, w.ports = o.Ports, o.Ports
@@ -124,19 +124,20 @@ func (w *Watch) Begin() {
 	}
 	w.last = w.first
 	w.stop, w.stopped = make(chan struct{}), make(chan struct{})
+	if w.ticks == nil {
+		w.ticks = time.Tick(time.Second)
+	}
 	go w.poll()
 }
 
 // poll is the goroutine that reads once a second.
 func (w *Watch) poll() {
 	defer close(w.stopped)
-	ticker := time.NewTicker(w.tick)
-	defer ticker.Stop()
 	for {
 		select {
 		case <-w.stop:
 			return
-		case <-ticker.C:
+		case <-w.ticks:
 			if now, err := w.observer.Read(); err == nil { // else the next one tells more
 				w.took(now)
 			}

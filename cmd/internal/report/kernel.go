@@ -122,11 +122,10 @@ func (f *facts) queues(k *Kernel) {
 			if told++; told > maxFacts {
 				continue
 			}
-			peak := fmt.Sprintf("at least %s, sampled", Count(int64(l.Peak)))
+			text := fmt.Sprintf("peak at least %s (sampled), limit %s", Count(int64(l.Peak)), Count(int64(l.Limit)))
 			if l.PeakExact {
-				peak = Count(int64(l.Peak))
+				text = fmt.Sprintf("peak %s, limit %s", Count(int64(l.Peak)), Count(int64(l.Limit)))
 			}
-			text := fmt.Sprintf("%s waited at most, limit %s", peak, Count(int64(l.Limit)))
 			if n := l.Counts[ebpf.AcceptOverflows]; n > 0 {
 				text += fmt.Sprintf("; overflowed: %s segments refused", Count(int64(n)))
 				if of, known := l.Counts.Get(ebpf.AcceptOverflowConnections); known {
