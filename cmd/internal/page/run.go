@@ -19,8 +19,8 @@ type run struct {
 	*load.Report
 	Name     string // "" where there is only one
 	Title    string
-	Limit    string // what bound the run, in a sentence
-	Standing string // whether it is valid, in words
+	Limit    string  // what bound the run, in a sentence
+	Standing string  // whether it is valid, in words
 	Events   []Event // of the table; the charts have all
 	more     int     // events
 
