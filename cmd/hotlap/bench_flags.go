@@ -60,8 +60,7 @@ Output:
         --progress auto|always|never   on standard error: drawn over on a terminal,
                              else a line each second, or ten
 ` + observeUsage + `auto)
-` + runStatsUsage + `
-Gates:
+` + runStatsUsage + `Gates:
         --assert EXPR        p99<5ms, errors==0, rate>=20000 ...; repeatable. Figures: min
                              p50 p75 p90 p99 p99.9 p99.99 max mean stddev (response time;
                              service.p99 and lag.p99 too), rate, requests, responses,

@@ -34,6 +34,7 @@ func runFetch(ctx context.Context, std *stdio, args []string) int {
 	}
 	limitProcessors(o.engine.Loops)
 	f := &fetching{o: o, std: std, report: report.NewCollector()}
+	defer func() { f.watch.Close() }()
 	if code := f.open(); code != exitOK {
 		return code
 	}
@@ -84,13 +85,13 @@ func (f *fetching) open() (code int) {
 		}
 		return exitUsage
 	}
-	f.o.limitMemory(f.engine.MaxInFlight())
-	f.startInput()
-	if err := f.openOutput(); err != nil {
+	if f.watch, err = f.o.observe.open(&f.o.engine, slices.Values(f.o.urls)); err != nil {
 		f.complain(err)
 		return exitFailed
 	}
-	if f.watch, err = f.o.observe.open(&f.o.engine, slices.Values(f.o.urls)); err != nil {
+	f.o.limitMemory(f.engine.MaxInFlight())
+	f.startInput()
+	if err := f.openOutput(); err != nil {
 		f.complain(err)
 		return exitFailed
 	}
@@ -182,7 +183,6 @@ func (f *fetching) run(ctx context.Context) int {
 	f.watch.Begin()
 	stats, err := f.engine.Run(ctx, f.source, f)
 	f.kernel = f.watch.End()
-	f.watch.Close()
 	f.signal.end()
 	if meter != nil {
 		meter.Stop()

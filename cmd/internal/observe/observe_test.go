@@ -19,7 +19,6 @@ type full struct {
 	t      *testing.T
 	socket int
 	addr   unix.SockaddrInet4
-	queue  []int // connections that fill it
 }
 
 // fill makes a server with a queue for limit + 1 connections, and as many connections.
