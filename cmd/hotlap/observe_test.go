@@ -5,12 +5,16 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"hotlap/cmd/internal/load"
+	"hotlap/cmd/internal/need"
 	"hotlap/ebpf"
 	"hotlap/engine"
 )
@@ -82,6 +86,52 @@ func TestInterruptedBenchIsObserved(t *testing.T) {
 			t.Errorf("warm-up %s: ended by %q, tier %q, %v", warmUp, r.Ended, r.Kernel.Tier, r.Kernel.Elapsed)
 		}
 	}
+}
+
+// Nobody in particular has a tier of its own, and with two capabilities the same as root.
+func TestTiersByPrivilege(t *testing.T) {
+	need.Root(t)
+	mirror := startMirror(t)
+	path, err := exec.LookPath("hotlap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path) // it lies where nobody else may look
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	run := func(mode string, caps ...uintptr) *process {
+		cmd := exec.Command("/proc/self/fd/3", "bench", "--observe", mode, "-n", "10", "-c", "1", "--progress", "never", "--json", "-", "http://"+mirror+"/")
+		cmd.Args[0], cmd.ExtraFiles = "hotlap", []*os.File{f}
+		cmd.SysProcAttr = &unix.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: caps}
+		return startCommand(t, cmd)
+	}
+	for _, test := range []struct {
+		mode string
+		caps []uintptr
+		tier ebpf.Tier
+		why  string // programs are not seen
+	}{
+		{mode: "auto", tier: ebpf.TierDiag, why: "CAP_BPF and CAP_PERFMON"},
+		{mode: "auto", tier: ebpf.TierBPF, caps: []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}},
+		{mode: "on", tier: ebpf.TierBPF, caps: []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}},
+	} {
+		p := run(test.mode, test.caps...)
+		k := reportOf(t, p).Kernel
+		p.exits(exitOK)
+		if k.Tier != test.tier || (len(k.Unseen) > 0) != (test.why != "") || test.why != "" && !strings.Contains(k.Unseen[0].Why, test.why) {
+			t.Errorf("%s with %d capabilities: tier %s, unseen %v", test.mode, len(test.caps), k.Tier, k.Unseen)
+		}
+		if said := p.stderr.rest(); said != "" {
+			t.Errorf("%s: it says %q", test.mode, said)
+		}
+	}
+	p := run("on")
+	if said := p.stderr.rest(); !strings.Contains(said, "--observe=on needs BPF programs") || strings.Count(said, "\n") != 1 {
+		t.Errorf("on, without privilege: %q", said)
+	}
+	p.exits(exitFailed)
 }
 
 func TestPortsToObserve(t *testing.T) {
