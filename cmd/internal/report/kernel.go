@@ -67,11 +67,11 @@ func (k *Kernel) Facts() []Fact {
 	f.queues(k)
 	f.faults(k)
 	f.searches(k)
-	f.counters("in its network namespace", k.Namespace, ebpf.KernelFaults)
+	f.counters("in its network namespace, others included", k.Namespace, ebpf.KernelFaults)
 	f.counters("on the machine", k.Host, slices.Sorted(maps.Keys(k.Host)))
 	went := ""
-	if len(f) == 0 {
-		went = "; nothing went wrong that it sees"
+	if !slices.ContainsFunc(ebpf.Faults, func(c ebpf.Counter) bool { return k.Total[c] > 0 }) {
+		went = "; nothing went wrong at these sockets that it sees"
 	}
 	for _, u := range k.Unseen {
 		f.add("not seen", "%s (%s)", u.What, strings.Join(strings.Fields(u.Why), " "))

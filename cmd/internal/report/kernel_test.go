@@ -61,7 +61,7 @@ func TestKernelText(t *testing.T) {
            drops: 5 (SOCKET_BACKLOG 5)
            rsts in: 10 (ESTABLISHED 9, SYN_SENT 1)
            search for a local port: to 127.0.0.1:8080: mean 1.83µs, longest 70µs
-           in its network namespace: ListenOverflows 1,312, TCPBacklogDrop 5
+           in its network namespace, others included: ListenOverflows 1,312, TCPBacklogDrop 5
            on the machine: softnet.time_squeeze 3
            not seen: what BPF program send_reset counts (the kernel has no such tracepoint)
            not recorded: 3 in faults, which was full
@@ -75,11 +75,11 @@ func TestKernelText(t *testing.T) {
 func TestKernelTextWhereLittleIsToBeTold(t *testing.T) {
 	for want, k := range map[string]*Kernel{
 		"": nil,
-		"observed: tier bpf, connections of this process; nothing went wrong that it sees\n" +
+		"observed: tier bpf, connections of this process; nothing went wrong at these sockets that it sees\n" +
 			"observer: 1ms of CPU in 2s, its BPF programs not measured (--run-stats)\n": {
 			Sample: ebpf.Sample{Tier: ebpf.TierBPF, Elapsed: 2 * time.Second, Cost: ebpf.Cost{CPU: time.Millisecond}},
 		},
-		"observed: tier proc, port 80; nothing went wrong that it sees\nnot seen: this (that)\nobserver: 1ms of CPU in 2s\n": {
+		"observed: tier proc, port 80; nothing went wrong at these sockets that it sees\nnot seen: this (that)\nobserver: 1ms of CPU in 2s\n": {
 			Sample: ebpf.Sample{
 				Tier: ebpf.TierProc, Elapsed: 2 * time.Second, Cost: ebpf.Cost{CPU: time.Millisecond},
 				Unseen: []ebpf.Unseen{{What: "this", Why: "that"}},
