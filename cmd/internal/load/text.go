@@ -24,6 +24,9 @@ func (r *Report) WriteText(w io.Writer, color bool) error {
 	t.latencies(r)
 	t.line("client", "%.2f us CPU/request (%s user, %s system), loops %s busy, %s peak memory",
 		r.Client.PerRequest, duration(r.Client.User), duration(r.Client.System), percents(r.Client.Busy), report.Bytes(r.Client.MaxRSS))
+	for i, f := range r.Kernel.Facts() {
+		t.line([]string{"kernel", ""}[min(i, 1)], "%s: %s", f.Name, f.Value)
+	}
 	t.verdict(&r.Verdict)
 	for _, g := range r.Gates {
 		holds := "holds"
