@@ -122,12 +122,12 @@ class _Link:
             data = b""
         if data:
             self._wire.feed(data)
-        elif not self._wire.ended:
-            lost = self._wire.in_flight
-            how = self._connection.end()
-            raise EngineError(how + (f" with {lost} requests in flight" if lost else ""))
-        elif self._wire.fatal:
+            return
+        if self._wire.fatal:
             raise EngineError(f"hotlap refused what this package sent (a bug in it): {self._wire.fatal}")
+        lost = self._wire.in_flight  # even after BYE, which answers only what was read, as after SIGTERM
+        how = self._connection.end()
+        raise EngineError(how + (f" with {lost} requests in flight" if lost else ""))
 
     def _write(self) -> None:
         while self._unsent:
