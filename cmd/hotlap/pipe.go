@@ -99,7 +99,7 @@ func parsePipe(args []string) (*pipeOptions, error) {
 	case f.Changed("max-clients") && o.listen == "":
 		return nil, errors.New("--max-clients goes with --listen")
 	}
-	if err := checkDescriptors(o.engine.Connections); err != nil {
+	if err := o.checkPipeDescriptors(); err != nil {
 		return nil, err
 	}
 	if err := o.applyFlags(f); err != nil {
@@ -107,6 +107,20 @@ func parsePipe(args []string) (*pipeOptions, error) {
 	}
 	o.engine = pipe.Config(o.engine, o.window)
 	return o, nil
+}
+
+// clientDescriptors is what a client of --listen needs beside its connections:
+// its socket, poller and timers.
+const clientDescriptors = 8
+
+func (o *pipeOptions) checkPipeDescriptors() error {
+	if o.listen == "" {
+		return checkDescriptors(o.engine.Connections)
+	}
+	if err := checkDescriptors((o.engine.Connections + clientDescriptors) * o.clients); err != nil {
+		return fmt.Errorf("--max-clients %d, each with its connections: %w", o.clients, err)
+	}
+	return nil
 }
 
 // newSession makes an engine, and a session that has it for itself.
