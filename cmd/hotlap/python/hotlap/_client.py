@@ -13,7 +13,7 @@ from typing import (
 from ._errors import EngineError
 from ._messages import HeaderTypes, Request, Response, header_lines
 from ._process import Connection, Options, Process, Socket, find_binary
-from ._wire import FILL, NOT_SENT, READ_SIZE, UNSENT_MOST, Asked, Wire, share_of
+from ._wire import FILL, NOT_SENT, READ_SIZE, UNSENT_MOST, Asked, Wire, check_stream, share_of
 
 END_SECONDS = 2.0  # for the engine to end by itself
 
@@ -164,18 +164,23 @@ class Client:
         return await self.send(Request("GET", url, **options) if options else url)
 
     async def head(self, url: str, **options: Any) -> Response:
+        """Sends a HEAD. options are those of Request."""
         return await self.send(Request("HEAD", url, **options))
 
     async def post(self, url: str, **options: Any) -> Response:
+        """Sends a POST. options are those of Request."""
         return await self.send(Request("POST", url, **options))
 
     async def put(self, url: str, **options: Any) -> Response:
+        """Sends a PUT. options are those of Request."""
         return await self.send(Request("PUT", url, **options))
 
     async def patch(self, url: str, **options: Any) -> Response:
+        """Sends a PATCH. options are those of Request."""
         return await self.send(Request("PATCH", url, **options))
 
     async def delete(self, url: str, **options: Any) -> Response:
+        """Sends a DELETE. options are those of Request."""
         return await self.send(Request("DELETE", url, **options))
 
     async def request(self, method: str, url: str, **options: Any) -> Response:
@@ -232,13 +237,14 @@ class Client:
         """Sends all requests (URLs, or Request objects) and yields responses as
         they complete: r.request is what they answer. A request that failed is a
         response with r.error. requests may be longer than memory; at most
-        in_flight of them (default: max_in_flight) are taken and not yet yielded.
+        in_flight of them (default: max_in_flight) are taken and not yet yielded;
+        with the bodies of their responses that is what a stream may hold. What
+        the iterable raises ends the stream, and cancels what is in flight.
 
         A plain iterable is asked on the event loop: one that waits for
         something should be an async one.
         """
-        if in_flight is not None and in_flight < 1:
-            raise ValueError(f"in_flight is {in_flight}, want 1 or more")
+        check_stream(requests, in_flight)
         return self._stream(requests, in_flight)
 
     async def _stream(

@@ -277,6 +277,14 @@ class Wire:
         return lost
 
 
+def check_stream(requests: object, in_flight: Optional[int]) -> None:
+    """Refuses mistakes where they are made."""
+    if isinstance(requests, (str, bytes, Request)):
+        raise TypeError(f"requests is a {type(requests).__name__}, want an iterable of URLs or Requests: put it into a list")
+    if in_flight is not None and in_flight < 1:
+        raise ValueError(f"in_flight is {in_flight}, want 1 or more")
+
+
 def share_of(most: int) -> int:
     """How many responses are given out before their places are filled again, of
     most that may be open: many for speed, few enough that the rest keeps going."""

@@ -315,6 +315,11 @@ class StreamTest(TestCase):
 
         async def main() -> None:
             async with hotlap.Client() as c:
+                for one in (target(), b"x", Request("GET", target())):
+                    with self.assertRaisesRegex(TypeError, "put it into a list"):
+                        c.stream(one)  # type: ignore[arg-type]
+                    with self.assertRaisesRegex(TypeError, "put it into a list"):
+                        hotlap.fetch(one)  # type: ignore[arg-type]
                 for mistake in [*mistakes, later]:
                     with self.assertRaisesRegex(TypeError, "want|neither"):
                         await c.send(mistake)
