@@ -41,6 +41,8 @@ How requests are sent, as hotlap fetch --help explains: -c --per-host -p --loops
 -R --host-rate -H -k --cacert --cert --key --tls-min --tls-max --sslkeylog --proxy
 -u --resolve --connect-to -4 -6 --dns-servers --dns-ttl --unix-socket --source-ip
 --interface --timeout --connect-timeout --read-timeout --retries --max-body --max-memory
+HOTLAP_PROXY in the environment is --proxy where that is not given: others can
+read a command line, and a proxy's password in it.
 
 Exit codes: 0 the input ended and all is answered; 1 could not start, or the
 client is gone; 2 bad arguments, or the client broke the protocol; 143 SIGTERM.
@@ -101,6 +103,11 @@ func parsePipe(args []string) (*pipeOptions, error) {
 	}
 	if err := o.checkPipeDescriptors(); err != nil {
 		return nil, err
+	}
+	if proxy, ok := os.LookupEnv("HOTLAP_PROXY"); ok && !f.Changed("proxy") {
+		if err := f.Set("proxy", proxy); err != nil {
+			return nil, err
+		}
 	}
 	if err := o.applyFlags(f); err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ class Options:
         """A proxy that has a password goes through the environment: others can
         read the command line of a process."""
         if proxy is not None and "@" in proxy:
-            self.environment = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "", "NO_PROXY": ""}
+            self.environment = {"HOTLAP_PROXY": proxy}
         else:
             self._add("--proxy", proxy)
 
