@@ -20,9 +20,9 @@ func TestServersAt(t *testing.T) {
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	for addr, want := range map[netip.AddrPort][]int{
 		at: {os.Getpid()},
-		netip.AddrPortFrom(netip.AddrFrom16(at.Addr().As16()), at.Port()):           {os.Getpid()}, // mapped
-		netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port()):             nil,
-		netip.AddrPortFrom(netip.IPv6Loopback(), at.Port()):                         nil,
+		netip.AddrPortFrom(netip.AddrFrom16(at.Addr().As16()), at.Port()): {os.Getpid()}, // mapped
+		netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port()):   nil,
+		netip.AddrPortFrom(netip.IPv6Loopback(), at.Port()):               nil,
 	} {
 		pids, err := ServersAt([]netip.AddrPort{addr})
 		if err != nil || !slices.Equal(pids, want) {

@@ -198,7 +198,7 @@ func (l *locals) openSocket(to netip.AddrPort) (fd int, err error) {
 	return connecting(family, sockaddr(to), func(fd int) error {
 		// Requests leave when they are written: the engine batches them itself.
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		// The handshake's last ACK waits for the request, which comes at once, and
+		// The handshake's last ACK waits for the request, which comes soon, and
 		// goes with it: a segment less for each connection (tcp_rcv_synsent_state_process
 		// in net/ipv4/tcp_input.c), a sixth of the CPU time of a request that has a
 		// connection of its own. Where nothing comes it is sent after 200 ms.

@@ -27,7 +27,11 @@ type talk struct {
 	got    map[string]*Response // of the requests that have ended
 	refuse []error              // what the next connects say
 	woken  bool
-	wakes  int64 // when the timer fires; 0 is never
+	// Connects end at once, and take so long, if that is not 0. unwritten is how many
+	// connections there were at most to which nothing had been written.
+	atOnce    int64
+	unwritten int
+	wakes     int64 // when the timer fires; 0 is never
 }
 
 // peer is the other end of one connection.
@@ -82,10 +86,21 @@ func (k *talk) connect(c *conn, to netip.AddrPort) error {
 	}
 	p := &peer{c: c, wlimit: -1}
 	k.peers = append(k.peers, p)
+	c.fd = len(k.peers)
 	c.t = p
 	return nil
 }
-func (k *talk) connected(*conn) bool       { return false }
+func (k *talk) connected(*conn) bool {
+	unwritten := 0
+	for _, p := range k.peers {
+		if p.written.Len() == 0 {
+			unwritten++
+		}
+	}
+	k.unwritten = max(k.unwritten, unwritten)
+	k.time += k.atOnce
+	return k.atOnce > 0
+}
 func (k *talk) connectError(c *conn) error { return c.t.(*peer).err }
 func (k *talk) release(c *conn)            { c.t.(*peer).closed = true }
 func (k *talk) wakeAt(at int64)            { k.wakes = at }
@@ -381,6 +396,56 @@ func TestLostOnAKeptConnectionGoesToAFreshOne(t *testing.T) {
 	k.wrote(p, "a")
 	k.says(k.accept(2), answer("C"))
 	k.results("a 200 A", "b 200 B", "c 200 C")
+}
+
+// Within a machine connects end at once. Requests are spread over connections as
+// elsewhere, each knows how long its own took, and no more than a few handshakes
+// wait for the request that is to end them.
+func TestConnectsThatEndAtOnce(t *testing.T) {
+	const n = 100
+	k := newTalk(t, Config{Connections: n, PerHost: n, Pipeline: 16})
+	k.atOnce = 7
+	var ids []string
+	for i := range 2 * n {
+		ids = append(ids, fmt.Sprint(i))
+	}
+	k.ask(ids...)
+	if len(k.peers) != n || k.unwritten > dialsMost {
+		t.Errorf("%d connections, want %d; %d of them without a request, want at most %d", len(k.peers), n, k.unwritten, dialsMost)
+	}
+	for i := range k.peers {
+		p := k.peer(i)
+		k.wrote(p, ids[i], ids[n+i])
+		k.says(p, answer("A"), answer("A"))
+	}
+	for i, id := range ids {
+		want := time.Duration(0)
+		if i < n {
+			want = 7
+		}
+		if got := k.got[id].Time; got.Connect != want || got.Sent > n*7 {
+			t.Fatalf("request %s: connect took %d, want %d; sent after %d", id, got.Connect, want, got.Sent)
+		}
+	}
+}
+
+// What the event of a refused connect says is not said of the next address.
+func TestNextAddressIsConnectedAtOnce(t *testing.T) {
+	k := newTalk(t, Config{Resolve: map[HostPort][]netip.Addr{
+		{"127.0.0.1", 80}: {netip.MustParseAddr("::2"), netip.MustParseAddr("127.0.0.1")},
+	}})
+	k.atOnce = 7
+	k.ask("a")
+	p := k.peer(0)
+	p.err = unix.ECONNREFUSED
+	k.l.connEvent(p.c, unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP)
+	k.settle()
+	q := k.peer(1)
+	if q.c.gone {
+		t.Error("the new connection counts as lost")
+	}
+	k.says(q, answer("A"))
+	k.results("a 200 A")
 }
 
 func TestIdleConnectionIsClosedByThePeer(t *testing.T) {

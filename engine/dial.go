@@ -109,7 +109,7 @@ func (c *conn) tryNext(now int64) {
 			}
 			c.arm()
 			if c.remote.Addr().IsLoopback() && c.l.net.connected(c) {
-				c.connected(now)
+				c.connected(c.l.now())
 			}
 			return
 		}
@@ -232,6 +232,9 @@ func (c *conn) opened(now int64) {
 		c.pinned = nil
 		k.connect, k.tls = c.dialTimes(now)
 		c.admit(k, now)
+		c.push(now)
+		c.l.mark(c.o) // others may have connections of their own yet
+		return
 	}
 	c.turn(now)
 }

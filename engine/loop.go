@@ -3,6 +3,7 @@ package engine
 import (
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ type loop struct {
 	lastAt   int64 // see wallAt
 	lastWall time.Time
 	seen     int64        // what the clock said last; 0 is "not since the current event began"
+	soon     int64        // when something is due for which the loop does not wait, but polls; 0 is nothing
+	spun     atomic.Int64 // nanoseconds of that
 	busy     atomic.Int64 // nanoseconds in which the loop did not wait
 
 	mu      sync.Mutex
@@ -140,16 +143,53 @@ func (l *loop) run() {
 	for start := l.now(); !l.over; {
 		events := l.poller.now()
 		if len(events) == 0 && !l.more {
-			events = l.poller.wait()
+			events = l.rest()
 			start = l.now()
 		}
 		for i := range events {
 			l.onEvent(int(events[i].Fd), events[i].Pad, events[i].Events)
+			l.keepTime()
 		}
 		l.endTurn()
 		end := l.now()
 		l.busy.Add(end - start)
 		start = end
+	}
+}
+
+// spinMost is how soon something has to be due for the loop to poll until then:
+// to set a timer and to be woken by it takes about as long in a virtual machine,
+// and much of it is CPU time.
+const spinMost = int64(20 * time.Microsecond)
+
+// rest waits for events, or until something is due.
+func (l *loop) rest() []unix.EpollEvent {
+	if l.soon == 0 {
+		return l.poller.wait()
+	}
+	runtime.Gosched()
+	began := l.now()
+	for now := began; now < l.soon; now = l.now() {
+		if events := l.poller.now(); len(events) > 0 {
+			l.spun.Add(now - began)
+			return events
+		}
+	}
+	l.spun.Add(l.soon - min(began, l.soon))
+	l.onTimer()
+	return nil
+}
+
+// keepTime sends what has become due in the middle of a batch: events that came
+// together take as long as many a service time.
+func (l *loop) keepTime() {
+	if len(l.timed) == 0 {
+		return
+	}
+	if due := l.nextDue(); due != 0 && l.now() >= due {
+		l.pullTimed(l.seen)
+		l.pump(l.seen)
+		l.writeAll(l.seen)
 	}
 }
 
@@ -203,9 +243,10 @@ func (l *loop) connEvent(c *conn, ev uint32) {
 		if ev&(unix.EPOLLOUT|gone) == 0 {
 			return
 		}
+		fd := c.fd
 		c.connectDone(l.now())
 		c.flush(l.seen) // what comes at once is to find the request written
-		if c.state < connHandshaking || c.state == connClosed || ev&(unix.EPOLLIN|gone) == 0 {
+		if c.state < connHandshaking || c.state == connClosed || ev&(unix.EPOLLIN|gone) == 0 || c.fd != fd {
 			return
 		}
 		// The peer has sent something already, or is gone again: this event
@@ -474,7 +515,8 @@ func (l *loop) letGo(now int64) {
 }
 
 // setTimer arms the timer for the next thing that is due: it is set only when
-// something earlier comes up.
+// something earlier comes up, and where a schedule is kept only when that is
+// not just about to be due.
 func (l *loop) setTimer() {
 	next := l.wheel.soonest
 	if due := l.nextDue(); due != 0 && (next == 0 || due < next) {
@@ -484,6 +526,11 @@ func (l *loop) setTimer() {
 		if due := l.e.pacer.due(); next == 0 || due < next {
 			next = due
 		}
+	}
+	l.soon = 0
+	if len(l.timed) > 0 && next != 0 && next-l.now() <= spinMost {
+		l.soon = next
+		return
 	}
 	if next == 0 || l.armed != 0 && l.armed <= next {
 		return

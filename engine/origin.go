@@ -154,6 +154,11 @@ func (o *origin) expire(now int64) {
 	o.l.mark(o)
 }
 
+// dialsMost is how many connections are made before their requests are written,
+// which ends their handshakes: see openSocket. A server whose queue of
+// handshakes is full answers with SYN cookies, or not at all.
+const dialsMost = 32
+
 // pump gives waiting calls to connections.
 func (o *origin) pump(now int64) {
 	for !o.empty() && !o.slowed {
@@ -178,6 +183,10 @@ func (o *origin) pump(now int64) {
 			q = &o.solo
 		}
 		o.dial(now, q.popFront())
+		now = max(now, o.l.seen)
+		if len(o.l.writers) >= dialsMost {
+			now = o.l.writeAll(now)
+		}
 	}
 	if o.shared.n > 0 && !o.slowed {
 		o.spread(now)

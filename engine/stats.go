@@ -40,6 +40,16 @@ func (e *Engine) Busy() []time.Duration {
 	return busy
 }
 
+// Spun is how long the loops polled, instead of waiting, because a request of a
+// Scheduled source was due within 20 us. It is CPU time, but none that the
+// requests took.
+func (e *Engine) Spun() (spun time.Duration) {
+	for _, l := range e.loops {
+		spun += time.Duration(l.spun.Load())
+	}
+	return spun
+}
+
 // tally counts on a loop, plainly; flush adds it to what others read.
 type tally struct {
 	responses, retries, replays, bytes int64

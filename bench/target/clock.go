@@ -57,18 +57,18 @@ func (c *clock) run() {
 		if _, err := c.file.Read(expirations[:]); err != nil {
 			return
 		}
-		for _, a := range c.due() {
-			_ = a.stream.Wake(nil)
+		for _, s := range c.due() {
+			_ = s.Wake(nil)
 		}
 	}
 }
 
-// due takes the alarms whose time has come.
-func (c *clock) due() (due []*alarm) {
+// due takes the connections whose time has come.
+func (c *clock) due() (due []stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.queue) > 0 && time.Until(c.queue[0].at) <= 0 {
-		due = append(due, heap.Pop(&c.queue).(*alarm))
+		due = append(due, heap.Pop(&c.queue).(*alarm).stream)
 	}
 	c.arm()
 	return due

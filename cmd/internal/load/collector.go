@@ -172,6 +172,9 @@ func (c *collector) amend(h handed) {
 	s.NonOK += late.NonOK
 	s.Errors += late.Errors
 	s.Body += late.Body
+	if s.Response == nil {
+		s.Response, s.Service = late.Response, late.Service
+	}
 }
 
 // count adds to the backlog what a loop had due by the end of a second, and not
