@@ -295,10 +295,12 @@ func (c *collection) examples() error {
 
 func (w *watcher) missing(program string) bool { return w.programs.Missing[program] != "" }
 
+const unseenQueues = "accept queues since the last reading"
+
 // allUnseen is what is not seen at all, and what could not be read just now.
 func (w *watcher) allUnseen() []Unseen {
 	list := append([]Unseen{}, w.unseen...)
-	for i, what := range [...]string{"accept queues since the last reading", "the kernel's counters since the last reading", "TCP_INFO since the last reading"} {
+	for i, what := range [...]string{unseenQueues, "the kernel's counters since the last reading", "TCP_INFO since the last reading"} {
 		if w.failed[i] != nil {
 			list = append(list, Unseen{what, w.failed[i].Error()})
 		}
