@@ -215,7 +215,7 @@ func (w *weighing) plain(faults []plain, counts Counts, subject string) {
 func (w *weighing) server(s *Server) {
 	subject := fmt.Sprintf("connections of %v", s.Addr)
 	w.plain(ofServer, s.Counts, subject)
-	w.retransmits(subject, "responses", count(s.Counts, Retransmits), w.droppedByClients(s.Addr))
+	w.retransmits(subject, "responses", count(s.Counts, Retransmits), w.reachedClients(s.Addr))
 	w.otherDrops(subject, s.Counts, s.Reasons)
 }
 
@@ -224,7 +224,7 @@ func (w *weighing) destination(t *Destination) {
 	w.plain(ofDestination, t.Counts, subject)
 	w.failures(t)
 	w.notAnswered(t)
-	w.retransmits(subject, "requests", count(t.Counts, Retransmits), w.droppedByServer(t.Addr))
+	w.retransmits(subject, "requests", count(t.Counts, Retransmits), w.reachedServer(t.Addr))
 	w.resets(t)
 	w.limited(t)
 	w.roundTrip(t)
@@ -296,34 +296,48 @@ func (w *weighing) quiet(t *Destination, unanswered int64) bool {
 	return float64(unanswered)/float64(connects)*float64(answered) >= quietAfter
 }
 
-// retransmits are the path's fault, but for segments that the other end's sockets
-// dropped, which has a finding of its own.
-func (w *weighing) retransmits(subject, what string, n, dropped int64) {
-	lost := n - dropped
+// atSocket are the reasons for which a socket drops a segment that reached it: it
+// was sent again for that, or though it had arrived. The path lost none of these.
+var atSocket = []string{
+	"SOCKET_BACKLOG", "SOCKET_RCVBUFF", "PROTO_MEM", "SOCKET_FILTER", "TCP_ZEROWINDOW", "TCP_OVERWINDOW",
+	"TCP_OLD_DATA", "TCP_OFOMERGE", "TCP_OFO_QUEUE_PRUNE",
+}
+
+func reached(reasons Reasons) (n int64) {
+	for _, reason := range atSocket {
+		n += int64(reasons[Drops][reason])
+	}
+	return n
+}
+
+// retransmits are the path's fault, but for segments that did reach the other
+// end's sockets.
+func (w *weighing) retransmits(subject, what string, n, arrived int64) {
+	lost := n - arrived
 	if lost <= 0 {
 		return
 	}
 	w.add(Finding{
 		Code: "retransmits", Subject: subject, Count: n, Affected: lost,
-		Evidence: fmt.Sprintf("%d segments of %s were sent again, %d of them though no socket here dropped them", n, what, lost),
+		Evidence: fmt.Sprintf("%d segments of %s were sent again, %d of them not seen to have reached the other end", n, what, lost),
 		Advice:   adviceLoss, Source: prog.RetransmitSkb,
 	}, BoundPath, 0)
 }
 
-func (w *weighing) droppedByServer(at netip.AddrPort) (n int64) {
+func (w *weighing) reachedServer(at netip.AddrPort) (n int64) {
 	for i := range w.delta.Servers {
 		if s := &w.delta.Servers[i]; s.Addr == at {
-			n += count(s.Counts, BacklogDrops) + count(s.Counts, ReceiveBufferDrops)
+			n += reached(s.Reasons)
 		}
 	}
 	refused, _ := w.refusals(at) // a request that came where the last ACK did not
 	return n + refused
 }
 
-func (w *weighing) droppedByClients(at netip.AddrPort) (n int64) {
+func (w *weighing) reachedClients(at netip.AddrPort) (n int64) {
 	for i := range w.delta.Destinations {
 		if t := &w.delta.Destinations[i]; t.Addr == at {
-			n += count(t.Counts, BacklogDrops) + count(t.Counts, ReceiveBufferDrops)
+			n += reached(t.Reasons)
 		}
 	}
 	return n

@@ -55,6 +55,9 @@ func TestJudge(t *testing.T) {
 	reason := func(k Counter, why string, n uint64) func(run) {
 		return func(r run) { r.Destinations[0].Reasons.add(k, why, n) }
 	}
+	at := func(k Counter, why string, n uint64) func(run) {
+		return func(r run) { r.Servers[0].Reasons.add(k, why, n) }
+	}
 	of := func(k Counter, n uint64) func(run) {
 		return func(r run) { r.Servers[0].Counts[k] = n }
 	}
@@ -91,7 +94,7 @@ func TestJudge(t *testing.T) {
 		{"SYN-ACKs lost", here, []func(run){func(r run) { r.Listeners[0].Counts[SYNACKRetransmitSockets] = 100 }}, BoundPath, ValidNo, "synack_retransmits", nil, ""},
 
 		{"stuck server", here, []func(run){of(BacklogDrops, 100)}, BoundServer, ValidNo, "backlog_drops", nil, ""},
-		{"and what follows from it", here, []func(run){of(BacklogDrops, 100), to(Retransmits, 100)}, BoundServer, ValidNo, "backlog_drops", nil, ""},
+		{"and what follows from it", here, []func(run){of(BacklogDrops, 100), of(Drops, 100), at(Drops, "SOCKET_BACKLOG", 100), to(Retransmits, 150)}, BoundServer, ValidNo, "backlog_drops", []string{"retransmits"}, ""},
 		{"server that does not read", here, []func(run){of(ReceiveBufferDrops, 100)}, BoundServer, ValidNo, "receive_buffer_drops", nil, ""},
 		{"stuck client", here, []func(run){to(BacklogDrops, 100)}, BoundClient, ValidNo, "client_backlog_drops", nil, ""},
 		{"client that does not read", here, []func(run){to(ReceiveBufferDrops, 100)}, BoundClient, ValidNo, "client_receive_buffer_drops", nil, ""},
@@ -103,6 +106,8 @@ func TestJudge(t *testing.T) {
 		{"reset", there, []func(run){reason(RSTsIn, "ESTABLISHED", 100)}, BoundServer, ValidNo, "resets", []string{"round_trip"}, ""},
 		{"reset when closed", there, []func(run){reason(RSTsIn, "FIN_WAIT1", 100)}, BoundServer, ValidYes, "", []string{"resets", "round_trip"}, ""},
 		{"requests lost", here, []func(run){to(Retransmits, 100)}, BoundPath, ValidNo, "retransmits", nil, ""},
+		{"requests sent again that had arrived", here, []func(run){to(Retransmits, 100), of(Drops, 100), at(Drops, "TCP_OLD_DATA", 100)},
+			BoundServer, ValidYes, "", []string{"drops"}, ""},
 		{"responses lost", here, []func(run){of(Retransmits, 100)}, BoundPath, ValidNo, "retransmits", nil, ""},
 
 		{"SYNs lost here", here, []func(run){to(ConnectsUnanswered, 100)}, BoundPath, ValidNo, "connects_unanswered", nil, "refused nothing"},

@@ -1,0 +1,421 @@
+package ebpf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"hotlap/ebpf/internal/lab"
+)
+
+// A situation is a small run in a throwaway namespace, with one thing wrong in
+// it that touches ten times as many requests as a fault must to spoil a run.
+type situation struct {
+	name string
+	// provoke does it; what it returns is of the run: its address is a target, its
+	// connections, or events, are requests.
+	provoke func(*stage) error
+	remote  bool // the server is in a namespace of its own, which is not observed
+
+	bound  Bound
+	valid  Valid
+	spoils []string // codes of the findings that do
+	lists  []string // and of the others; those of the machine are not judged
+
+	take   []Counter                     // that are the evidence of what spoils
+	takeTo func(*Sample, *ClientFigures) // takes evidence away that is no counter
+}
+
+// A stage is where a situation is played.
+type stage struct {
+	ns, server *lab.Namespace // of the client and the server: one, or a pair
+	on         netip.Addr     // the server's
+	file       string         // of the client's namespace
+	end        []func() error
+	ClientFigures
+}
+
+func (s *stage) close(t *testing.T) {
+	slices.Reverse(s.end)
+	for _, end := range s.end {
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// newStage is one namespace, or two with a veth between them.
+func newStage(t *testing.T, remote bool) *stage {
+	t.Helper()
+	s := &stage{on: loopback, ClientFigures: ClientFigures{Loopback: !remote, RunQueue: -1, Throttled: -1, Steal: -1, CPUs: 1, Connections: 4}}
+	var err error
+	if remote {
+		s.ns, s.server, err = lab.Pair()
+		s.on = lab.PairIPv4[1]
+	} else {
+		s.ns, err = lab.New()
+		s.server = s.ns
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.server.Close)
+	t.Cleanup(s.ns.Close)
+	if s.file, err = fileOf(s.ns); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A load is what the small client of a situation does.
+type load struct {
+	at       netip.AddrPort
+	requests int
+	rate     time.Duration // one is due so often; 0: as fast as it goes
+	work     bool          // with each response it works forty times as long as it waited
+}
+
+// do sends requests, one after the other on each of four connections in turn,
+// and adds what it measured to the figures. Its connections stay open.
+func (s *stage) do(l load) error {
+	runtime.LockOSThread() // its CPU time is the client's
+	defer runtime.UnlockOSThread()
+	var clients []*lab.Socket
+	for range s.Connections {
+		c, err := s.ns.Connect(l.at)
+		if err != nil {
+			return err
+		}
+		clients = append(clients, c)
+		s.end = append(s.end, c.Close)
+	}
+	began, cpu, waited := time.Now(), threadCPU(), time.Duration(0)
+	times := make([]time.Duration, l.requests)
+	for i := range times {
+		if l.rate > 0 {
+			sleep := time.Until(began.Add(time.Duration(i) * l.rate))
+			time.Sleep(sleep)
+			waited += max(sleep, 0)
+		}
+		sent := time.Now()
+		if err := ask(clients[i%len(clients)]); err != nil {
+			return err
+		}
+		times[i] = time.Since(sent)
+		waited += times[i]
+		for until := time.Now().Add(40 * times[i]); l.work && time.Now().Before(until); {
+			continue
+		}
+	}
+	took := time.Since(began)
+	s.Requests += int64(l.requests)
+	s.Targets = append(s.Targets, l.at)
+	s.Busy = []float64{1 - waited.Seconds()/took.Seconds()}
+	s.CPU = threadCPU() - cpu
+	if l.rate > 0 {
+		s.Open, s.Asked, s.Achieved = true, float64(l.requests)/took.Seconds(), float64(l.requests)/took.Seconds()
+	}
+	slices.Sort(times)
+	s.FirstByte, s.P99 = times[len(times)/2], times[len(times)*99/100]
+	for _, t := range times {
+		if t > s.P99 {
+			s.AboveP99++
+		}
+	}
+	return nil
+}
+
+// ask sends a request and reads its response.
+func ask(c *lab.Socket) error {
+	if _, err := c.Write([]byte("GET / HTTP/1.1\r\nHost: here\r\n\r\n")); err != nil {
+		return err
+	}
+	var answer []byte
+	for b := make([]byte, 512); !bytes.HasSuffix(answer, []byte("\r\n\r\nok")); {
+		n, err := c.Read(b)
+		if err != nil || n == 0 {
+			return fmt.Errorf("after %q: %w", answer, errors.Join(err, errEnd))
+		}
+		answer = append(answer, b[:n]...)
+	}
+	return nil
+}
+
+var errEnd = errors.New("the response ended early")
+
+// serve is a load of a server that has this delay.
+func (s *stage) serve(l load, delay time.Duration) (err error) {
+	if l.at, err = s.serves(delay); err != nil {
+		return err
+	}
+	return s.do(l)
+}
+
+func (s *stage) serves(delay time.Duration) (at netip.AddrPort, err error) {
+	server, err := s.server.SlowServer(s.on, delay)
+	if err != nil {
+		return at, err
+	}
+	s.end = append(s.end, server.Close)
+	return server.At, nil
+}
+
+// times10 is how many requests go well for one that does not, so that it is ten
+// times what spoils a run.
+const times10 = 1/(10*spoilsRequests) - 1
+
+// with provokes a fault of the lab, and makes it ten times what spoils the run.
+func with(inject func(*lab.Namespace) (*lab.Provoked, error), requests func(*lab.Provoked) uint64) func(*stage) error {
+	return func(s *stage) error {
+		at, err := s.serves(0) // while there is a port for it
+		if err != nil {
+			return err
+		}
+		p, err := inject(s.ns)
+		if err != nil {
+			return err
+		}
+		s.end = append(s.end, p.Close)
+		s.Targets = append(s.Targets, p.At)
+		s.Requests += int64(requests(p))
+		return s.do(load{at: at, requests: int(requests(p)) * times10})
+	}
+}
+
+func connections(p *lab.Provoked) uint64 { return p.Connections }
+func events(p *lab.Provoked) uint64      { return p.Events }
+
+func situations() []situation {
+	type ns = *lab.Namespace
+	type provoked = *lab.Provoked
+	overflow := []Counter{AcceptOverflows, AcceptOverflowConnections, ListenDrops, ConnectsUnanswered, SYNACKRetransmitSockets}
+	server := func(name, code string, inject func(ns) (provoked, error), requests func(provoked) uint64, take ...Counter) situation {
+		return situation{name: name, provoke: with(inject, requests), bound: BoundServer, valid: ValidNo, spoils: []string{code}, take: take}
+	}
+	blaming := func(bound Bound, s situation) situation {
+		s.bound = bound
+		return s
+	}
+	listing := func(code string, s situation) situation {
+		s.lists = []string{code}
+		return s
+	}
+	harmless := func(name string, inject func(ns) (provoked, error), lists ...string) situation {
+		return situation{name: name, provoke: with(inject, connections), bound: BoundServer, valid: ValidYes, lists: lists}
+	}
+	return []situation{
+		{name: "clean", provoke: func(s *stage) error { return s.serve(load{requests: 1000}, 0) }, bound: BoundServer, valid: ValidYes},
+		{name: "slow server", provoke: func(s *stage) error { return s.serve(load{requests: 30}, 20*time.Millisecond) }, bound: BoundServer, valid: ValidYes},
+		{name: "rate kept", provoke: func(s *stage) error { return s.serve(load{requests: 100, rate: 5 * time.Millisecond}, 0) }, bound: BoundPacer, valid: ValidYes},
+		{
+			name: "saturated client", provoke: func(s *stage) error { return s.serve(load{requests: 200, work: true}, 0) },
+			bound: BoundClient, valid: ValidNo, spoils: []string{"client_saturated"},
+			takeTo: func(_ *Sample, c *ClientFigures) { c.Busy, c.CPU = []float64{0.5}, 0 },
+		},
+
+		server("accept queue overflow", "accept_overflow", func(ns ns) (provoked, error) {
+			return ns.AcceptOverflow(lab.Overflow{Listen: loopback, Dial: loopback, Backlog: 4, Refused: 15})
+		}, connections, overflow...),
+		server("accept queue overflow of one of two", "accept_overflow", func(ns ns) (provoked, error) {
+			return ns.ReuseportOverflow(loopback, 4, 15)
+		}, connections, overflow...),
+		server("SYN queue full", "syn_drops", func(ns ns) (provoked, error) {
+			// It is full because SYN-ACKs are lost: those are not sent again.
+			if _, err := ns.SetSysctl("net.ipv4.tcp_synack_retries", "0"); err != nil {
+				return nil, err
+			}
+			return ns.SYNQueueFull(loopback, false, 4, 15)
+		}, connections, SYNDrops, ListenDrops, ConnectsUnanswered),
+		listing("receive_queue_pruned", server("stuck server", "backlog_drops", func(ns ns) (provoked, error) { return ns.BacklogDrops(loopback) }, events, BacklogDrops, Drops)),
+		listing("receive_queue_pruned", server("server without room", "receive_buffer_drops", func(ns ns) (provoked, error) { return ns.ReceiveBufferDrops(loopback, 10) }, events, ReceiveBufferDrops, Drops)),
+		server("refused", "connects_refused", func(ns ns) (provoked, error) { return ns.Refused(loopback, 10) }, connections, ConnectFailures, RSTsIn),
+		server("reset", "resets", func(ns ns) (provoked, error) { return ns.Resets(loopback, 10) }, connections, RSTsIn),
+		blaming(BoundPath, server("SYNs lost", "connects_unanswered", func(ns ns) (provoked, error) { return ns.LostSYNs(loopback, 5) }, connections, ConnectsUnanswered)),
+		blaming(BoundPath, server("handshakes lost", "synack_retransmits", func(ns ns) (provoked, error) { return ns.SYNACKRetransmits(loopback, 5) }, connections, SYNACKRetransmitSockets)),
+		blaming(BoundPath, server("data lost", "retransmits", func(ns ns) (provoked, error) { return ns.LostData(loopback, 5) }, events, Retransmits)),
+		blaming(BoundClient, server("no local ports", "ports_exhausted", func(ns ns) (provoked, error) { return ns.PortExhaustion(loopback, 20, 15) }, connections, PortsExhausted)),
+
+		{name: "server that does not read", provoke: heldUp, bound: BoundServer, valid: ValidYes, lists: []string{"receive_limited", "zero_window"}},
+		harmless("TIME_WAIT buckets exhausted", func(ns ns) (provoked, error) { return ns.TimeWaitOverflow(loopback, 3, 15) }, "time_wait_overflow"),
+		harmless("receive queue collapsed", func(ns ns) (provoked, error) { return ns.ReceiveCollapse(loopback, 5) }, "receive_queue_pruned"),
+		{name: "queueing discipline drops", provoke: beside(func(ns ns) (provoked, error) { return ns.QdiscDrops(loopback, 10) }), bound: BoundServer, valid: ValidYes, lists: []string{"qdisc_drops"}},
+		{name: "accept queue overflow of another", provoke: beside(func(ns ns) (provoked, error) {
+			return ns.AcceptOverflow(lab.Overflow{Listen: loopback, Dial: loopback, Backlog: 4, Refused: 15})
+		}), bound: BoundServer, valid: ValidYes},
+
+		{
+			name: "full queue of a remote server", remote: true, provoke: fullQueueThere, bound: BoundServer, valid: ValidNo,
+			spoils: []string{"connects_unanswered"}, lists: []string{"requests_failed", "round_trip"}, take: []Counter{ConnectsUnanswered},
+		},
+		{
+			name: "lossy path", remote: true, provoke: lossyPath, bound: BoundPath, valid: ValidNo,
+			spoils: []string{"connects_unanswered", "retransmits"}, lists: []string{"round_trip"}, take: []Counter{ConnectsUnanswered, Retransmits},
+		},
+	}
+}
+
+// beside is a healthy run, next to a fault that is none of its own.
+func beside(inject func(*lab.Namespace) (*lab.Provoked, error)) func(*stage) error {
+	return func(s *stage) error {
+		if err := s.serve(load{requests: 1000}, 0); err != nil {
+			return err
+		}
+		p, err := inject(s.ns)
+		if err == nil {
+			s.end = append(s.end, p.Close)
+		}
+		return err
+	}
+}
+
+// heldUp is a connection to a server that does not read what is sent.
+func heldUp(s *stage) error {
+	if err := s.serve(load{requests: 100}, 0); err != nil {
+		return err
+	}
+	l, err := s.ns.Listen(netip.AddrPortFrom(s.on, 0), 1)
+	if err != nil {
+		return err
+	}
+	s.end = append(s.end, l.Close)
+	client, err := s.ns.Connect(l.Local())
+	if err != nil {
+		return err
+	}
+	server, err := l.Accept()
+	if err != nil {
+		return errors.Join(err, client.Close())
+	}
+	s.Targets, s.Requests = append(s.Targets, l.Local()), s.Requests+1
+	written := make(chan error, 1)
+	go func() {
+		_, err := client.Write(make([]byte, 16<<20))
+		written <- err
+	}()
+	s.end = append(s.end, client.Close, func() error {
+		// An RST ends the writing.
+		err := errors.Join(server.Reset(), server.Close())
+		if <-written == nil {
+			err = errors.Join(err, errors.New("all was written"))
+		}
+		return err
+	})
+	return nil
+}
+
+// fullQueueThere is a server in another namespace that answers its four connections,
+// and takes no more.
+func fullQueueThere(s *stage) error {
+	const backlog, refused = 4, 10
+	l, err := s.server.Listen(netip.AddrPortFrom(s.on, 0), backlog)
+	if err != nil {
+		return err
+	}
+	answered := make(chan error, s.Connections)
+	for range s.Connections {
+		go func() { answered <- answer(l) }()
+	}
+	s.end = append(s.end, l.Close, func() (err error) {
+		for range s.Connections {
+			err = errors.Join(err, <-answered)
+		}
+		return err
+	})
+	if err := s.do(load{at: l.Local(), requests: refused * times10}); err != nil {
+		return err
+	}
+	for range backlog + 1 {
+		c, err := s.ns.Connect(l.Local())
+		if err != nil {
+			return err
+		}
+		s.end = append(s.end, c.Close)
+	}
+	for range refused {
+		c, err := s.ns.Start(l.Local())
+		if err != nil {
+			return err
+		}
+		if err := c.Close(); err != nil {
+			return err
+		}
+	}
+	s.Requests += refused
+	s.Failed += refused
+	return nil
+}
+
+// answer answers the requests of one connection, until its client closes it.
+func answer(l *lab.Socket) error {
+	c, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	for b := make([]byte, 512); ; {
+		n, err := c.Read(b)
+		if err == nil && n > 0 {
+			_, err = c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+		}
+		if err != nil || n == 0 {
+			return errors.Join(err, c.Close())
+		}
+	}
+}
+
+// lossyPath loses first SYNs, and requests, on their way to a server in another
+// namespace.
+func lossyPath(s *stage) error {
+	const lost = 10
+	at, err := s.serves(0)
+	if err != nil {
+		return err
+	}
+	if err := s.do(load{at: at, requests: lost * (times10 - 1)}); err != nil {
+		return err
+	}
+	gate := func(m lab.Match) (*lab.Gate, error) {
+		g, err := s.server.Gate(lab.PairDevice, m)
+		if err == nil {
+			s.end = append(s.end, g.Close)
+		}
+		return g, err
+	}
+	data, err := gate(lab.Match{ToPort: at.Port(), Payload: true})
+	if err != nil {
+		return err
+	}
+	syns, err := gate(lab.Match{ToPort: at.Port(), Mask: lab.SYN | lab.ACK, Flags: lab.SYN})
+	if err != nil {
+		return err
+	}
+	if err := syns.Set(0, lost); err != nil {
+		return err
+	}
+	var clients []*lab.Socket
+	for range lost {
+		c, err := s.ns.Start(at)
+		if err != nil {
+			return err
+		}
+		clients = append(clients, c)
+		s.end = append(s.end, c.Close)
+	}
+	for _, c := range clients {
+		if err := c.Connected(); err != nil {
+			return err
+		}
+		if err := data.Set(0, 1); err != nil {
+			return err
+		}
+		if err := ask(c); err != nil {
+			return err
+		}
+	}
+	s.Requests += 2 * lost
+	return nil
+}
