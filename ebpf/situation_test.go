@@ -292,20 +292,33 @@ func heldUp(s *stage) error {
 		return errors.Join(err, client.Close())
 	}
 	s.Targets, s.Requests = append(s.Targets, l.Local()), s.Requests+1
-	written := make(chan error, 1)
-	go func() {
-		_, err := client.Write(make([]byte, 16<<20))
-		written <- err
-	}()
-	s.end = append(s.end, client.Close, func() error {
-		// An RST ends the writing.
-		err := errors.Join(server.Reset(), server.Close())
-		if <-written == nil {
-			err = errors.Join(err, errors.New("all was written"))
+	sent, err := fillWindow(client, 300*time.Millisecond)
+	for b := make([]byte, 1<<16); err == nil && sent > 0; {
+		var n int
+		n, err = server.Read(b)
+		sent -= n
+	}
+	return errors.Join(err, client.Close(), server.Close()) // which tells its totals
+}
+
+// fillWindow sends until the other end's window has been full for so long.
+func fillWindow(c *lab.Socket, held time.Duration) (sent int, err error) {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		info, err := c.Info()
+		switch {
+		case err != nil:
+			return sent, err
+		case time.Duration(info.Rwnd_limited)*time.Microsecond >= held:
+			return sent, nil
+		case time.Now().After(deadline):
+			return sent, errors.New("the receive window was never full")
+		case info.Notsent_bytes == 0: // there is room: this does not wait
+			n, err := c.Write(make([]byte, 16<<10))
+			if sent += n; err != nil {
+				return sent, err
+			}
 		}
-		return err
-	})
-	return nil
+	}
 }
 
 // fullQueueThere is a server in another namespace that answers its four connections,
@@ -316,16 +329,9 @@ func fullQueueThere(s *stage) error {
 	if err != nil {
 		return err
 	}
-	answered := make(chan error, s.Connections)
-	for range s.Connections {
-		go func() { answered <- answer(l) }()
-	}
-	s.end = append(s.end, l.Close, func() (err error) {
-		for range s.Connections {
-			err = errors.Join(err, <-answered)
-		}
-		return err
-	})
+	answered := make(chan error)
+	go func() { answered <- answer(l, s.Connections) }()
+	s.end = append(s.end, l.Close, func() error { return <-answered })
 	if err := s.do(load{at: l.Local(), requests: refused * times10}); err != nil {
 		return err
 	}
@@ -350,12 +356,25 @@ func fullQueueThere(s *stage) error {
 	return nil
 }
 
-// answer answers the requests of one connection, until its client closes it.
-func answer(l *lab.Socket) error {
-	c, err := l.Accept()
-	if err != nil {
-		return err
+// answer accepts so many connections and answers their requests, until their
+// clients close them.
+func answer(l *lab.Socket, connections int) (err error) {
+	ended := make(chan error, connections)
+	accepted := 0
+	for ; accepted < connections; accepted++ {
+		var c *lab.Socket
+		if c, err = l.Accept(); err != nil {
+			break
+		}
+		go func() { ended <- answerAll(c) }()
 	}
+	for range accepted {
+		err = errors.Join(err, <-ended)
+	}
+	return err
+}
+
+func answerAll(c *lab.Socket) error {
 	for b := make([]byte, 512); ; {
 		n, err := c.Read(b)
 		if err == nil && n > 0 {
