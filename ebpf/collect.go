@@ -191,7 +191,7 @@ func (c *collection) traffic(who prog.Subject, t prog.Traffic) {
 	d.ConnectLatency = t.Latency
 	d.PortSearchMax = t.SearchMax
 	if !c.w.missing(prog.DestroySock) {
-		d.TCP = &Evidence{Closed: t.Closed, MinRTT: t.MinRTT, Busy: t.Busy, ReceiveLimited: t.Receive, SendLimited: t.Send}
+		d.TCP = &Evidence{Closed: t.Closed, MinRTT: t.MinRTT, Busy: t.Busy, ReceiveLimited: t.Receive, SendLimited: t.Send, Duplicates: t.Duplicates}
 	}
 }
 
@@ -206,6 +206,7 @@ func (c *collection) tcp() {
 			e.Busy += d.TCP.Busy
 			e.ReceiveLimited += d.TCP.ReceiveLimited
 			e.SendLimited += d.TCP.SendLimited
+			e.Duplicates += d.TCP.Duplicates
 		}
 		d.TCP = &e
 	}

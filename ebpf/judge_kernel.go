@@ -224,7 +224,11 @@ func (w *weighing) destination(t *Destination) {
 	w.plain(ofDestination, t.Counts, subject)
 	w.failures(t)
 	w.notAnswered(t)
-	w.retransmits(subject, "requests", count(t.Counts, Retransmits), w.reachedServer(t.Addr))
+	arrived := w.reachedServer(t.Addr)
+	if t.TCP != nil {
+		arrived = max(arrived, int64(t.TCP.Duplicates))
+	}
+	w.retransmits(subject, "requests", count(t.Counts, Retransmits), arrived)
 	w.resets(t)
 	w.limited(t)
 	w.roundTrip(t)

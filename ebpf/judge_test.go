@@ -108,6 +108,8 @@ func TestJudge(t *testing.T) {
 		{"requests lost", here, []func(run){to(Retransmits, 100)}, BoundPath, ValidNo, "retransmits", nil, ""},
 		{"requests sent again that had arrived", here, []func(run){to(Retransmits, 100), of(Drops, 100), at(Drops, "TCP_OLD_DATA", 100)},
 			BoundServer, ValidYes, "", []string{"drops"}, ""},
+		{"requests that a server there got twice", there, []func(run){to(Retransmits, 100), func(r run) { r.Destinations[0].TCP.Duplicates = 60 }},
+			BoundServer, ValidYes, "", []string{"retransmits", "round_trip"}, ""},
 		{"responses lost", here, []func(run){of(Retransmits, 100)}, BoundPath, ValidNo, "retransmits", nil, ""},
 
 		{"SYNs lost here", here, []func(run){to(ConnectsUnanswered, 100)}, BoundPath, ValidNo, "connects_unanswered", nil, "refused nothing"},

@@ -252,6 +252,7 @@ func situations() []situation {
 			name: "full queue of a remote server", remote: true, provoke: fullQueueThere, bound: BoundServer, valid: ValidNo,
 			spoils: []string{"connects_unanswered"}, lists: []string{"requests_failed", "round_trip"}, take: []Counter{ConnectsUnanswered},
 		},
+		{name: "acknowledgements lost", remote: true, provoke: acknowledgementsLost, bound: BoundServer, valid: ValidYes, lists: []string{"round_trip", "round_trip"}},
 		{
 			name: "lossy path", remote: true, provoke: lossyPath, bound: BoundPath, valid: ValidNo,
 			spoils: []string{"connects_unanswered", "retransmits"}, lists: []string{"round_trip"}, take: []Counter{ConnectsUnanswered, Retransmits},
@@ -384,6 +385,39 @@ func answerAll(c *lab.Socket) error {
 			return errors.Join(err, c.Close())
 		}
 	}
+}
+
+// acknowledgementsLost are those of requests that did arrive: they are sent again
+// for nothing.
+func acknowledgementsLost(s *stage) error {
+	const lost = 5
+	if err := s.serve(load{requests: lost * times10}, 0); err != nil {
+		return err
+	}
+	at, err := s.serves(500 * time.Millisecond) // the client does not wait so long for an ACK
+	if err != nil {
+		return err
+	}
+	client, err := s.ns.Connect(at)
+	if err != nil {
+		return err
+	}
+	s.end = append(s.end, client.Close)
+	acks, err := s.ns.Gate(lab.PairDevice, lab.Match{FromPort: at.Port(), Empty: true})
+	if err != nil {
+		return err
+	}
+	s.end = append(s.end, acks.Close)
+	for range lost {
+		if err := acks.Set(0, 1); err != nil {
+			return err
+		}
+		if err := ask(client); err != nil {
+			return err
+		}
+	}
+	s.Targets, s.Requests = append(s.Targets, at), s.Requests+lost
+	return nil
 }
 
 // lossyPath loses first SYNs, and requests, on their way to a server in another
