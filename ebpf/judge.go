@@ -1,6 +1,17 @@
 // Package ebpf says whether a run of load can be believed. An Observer sees what
 // the kernel does to sockets while the run goes on; Judge weighs that, and what
 // the client knows of itself.
+//
+// How Judge goes, without the kernel:
+//
+//  1. The client's own figures become findings (judge_client.go), then what
+//     happened to the sockets of the run's targets: those that listen
+//     (judge_listeners.go) and those of connections (judge_connections.go). The
+//     counters of the namespace and the machine support (judge_support.go).
+//  2. A finding that touches enough requests spoils the run.
+//  3. What spoiled it most says what bound it; if nothing did, the client's rest,
+//     the network's round trip and the schedule say it.
+//  4. A run that nothing spoiled is valid only if all that could have was watched.
 package ebpf
 
 import (
@@ -144,9 +155,9 @@ const (
 func Judge(delta Sample, c ClientFigures) Verdict {
 	v := Verdict{Valid: ValidYes, Findings: c.findings()}
 	v.Findings = append(v.Findings, kernelFindings(&delta, &c)...)
-	worst := worst(v.Findings)
-	v.Bound, v.Why = c.bound(&delta, worst)
-	if worst != nil {
+	spoiled := worst(v.Findings)
+	v.Bound, v.Why = c.bound(&delta, spoiled)
+	if spoiled != nil {
 		v.Valid = ValidNo
 	} else if blind := c.unwatched(&delta); blind != "" {
 		v.Valid = ValidUnverified
