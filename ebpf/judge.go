@@ -166,16 +166,11 @@ func Judge(delta Sample, c ClientFigures) Verdict {
 	return v
 }
 
-// worst is the finding that says what bound a spoiled run: what the client did
-// to itself comes first, then what touched most requests. It is nil if none spoils.
+// worst is the finding that says what bound a spoiled run: the one that touched
+// most requests, and the first of equals, which is the client's. It is nil if none spoils.
 func worst(all []Finding) (w *Finding) {
 	for i := range all {
-		f := &all[i]
-		switch {
-		case !f.Spoils:
-		case w == nil, f.blames == BoundClient && w.blames != BoundClient:
-			w = f
-		case (f.blames == BoundClient) == (w.blames == BoundClient) && f.Affected > w.Affected:
+		if f := &all[i]; f.Spoils && (w == nil || f.Affected > w.Affected) {
 			w = f
 		}
 	}

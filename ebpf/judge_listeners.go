@@ -36,7 +36,9 @@ func takes(listen, to netip.AddrPort) bool {
 func (w *weighing) listener(l *Listener) {
 	var connections int64
 	if n := count(l.Counts, AcceptOverflows); n > 0 {
-		connections = max(count(l.Counts, AcceptOverflowConnections), w.connects(n))
+		if connections = count(l.Counts, AcceptOverflowConnections); connections == 0 {
+			connections = fewest(n)
+		}
 		w.add(Finding{
 			Code: "accept_overflow", Subject: fmt.Sprintf("listen queue of %v", l.Addr), Count: n, Affected: connections,
 			Evidence: fmt.Sprintf("it overflowed%s: %d segments, %s, at its limit of %d", w.which(l), n, atLeast(connections, l.Counts, AcceptOverflowConnections), l.Limit),
@@ -45,7 +47,10 @@ func (w *weighing) listener(l *Listener) {
 		}, BoundServer, w.synTimeout())
 	}
 	if n := count(l.Counts, SYNDrops); n > 0 {
-		lost := max(w.unanswered(l)-connections, w.connects(n))
+		lost := w.unanswered(l) - connections
+		if lost <= 0 {
+			lost = fewest(n)
+		}
 		w.add(Finding{
 			Code: "syn_drops", Subject: fmt.Sprintf("SYN queue of %v", l.Addr), Count: n, Affected: lost,
 			Evidence: fmt.Sprintf("it refused %d segments, %s, and not because its listen queue was full", n, atLeast(lost, w.delta.Total, ConnectsUnanswered)),
@@ -80,10 +85,11 @@ func (w *weighing) which(sum *Listener) string {
 	return fmt.Sprintf(" at %d of its %d sockets", full, sockets)
 }
 
-// connects is how many connections so many refused segments were at least: each
-// sends its SYN only so often.
-func (w *weighing) connects(segments int64) int64 {
-	most := int64(max(1, len(w.delta.SYNTimeouts)))
+// fewest is of how many connections so many refused segments are at least. By the
+// kernel's defaults one sends 11 SYNs, or its data, which come in place of the
+// last ACK, 16 times, and an ACK to each of 6 SYN-ACKs.
+func fewest(segments int64) int64 {
+	const most = 32
 	return (segments + most - 1) / most
 }
 

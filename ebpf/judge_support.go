@@ -27,11 +27,11 @@ var supports = []supporting{
 	{"receive_buffer_drops", ReceiveBufferDrops, "a receive buffer was full", adviceReceive, list(procfs.TCPRcvQDrop)},
 	{"resets", RSTsIn, "connections were reset", "", list(procfs.EstabResets)},
 
-	{"syn_cookies", "", "a SYN queue was full and cookies were sent: their connections lose options, not more", "raise net.ipv4.tcp_max_syn_backlog and the server's backlog", list(procfs.TCPReqQFullDoCookies)},
+	{"syn_cookies", "", "a SYN queue was full, and SYN cookies were sent", "raise net.ipv4.tcp_max_syn_backlog and the server's backlog", list(procfs.TCPReqQFullDoCookies)},
 	{"receive_queue_pruned", "", "receive queues had to be put together or cut for want of memory", adviceReceive, list(procfs.PruneCalled, procfs.TCPRcvCollapsed, procfs.RcvPruned, procfs.OfoPruned)},
-	{"zero_window", "", "a receiver closed its window", "see who does not read", list(procfs.TCPToZeroWindowAdv, procfs.TCPZeroWindowDrop)},
+	{"zero_window", "", "segments came to a closed window", "see who does not read", list(procfs.TCPZeroWindowDrop)},
 	{"tcp_memory_pressure", "", "TCP was short of memory", "raise net.ipv4.tcp_mem", list(procfs.TCPMemoryPressures)},
-	{"time_wait_overflow", "", "connections were closed without TIME_WAIT: there were too many", "raise net.ipv4.tcp_max_tw_buckets, or keep connections alive", list(procfs.TCPTimeWaitOverflow)},
+	{"time_wait_overflow", "", "connections were closed without TIME_WAIT, as there were too many", "raise net.ipv4.tcp_max_tw_buckets, or keep connections alive", list(procfs.TCPTimeWaitOverflow)},
 	{"qdisc_drops", "", "a queueing discipline dropped packets", "look at tc -s qdisc", list(procfs.QdiscDrops)},
 	{"device_drops", "", "a network device dropped packets", "look at ip -s link and ethtool -S", list(procfs.DeviceRxDropped, procfs.DeviceTxDropped, procfs.DeviceRxErrors, procfs.DeviceTxErrors)},
 	{"conntrack_drops", "", "connection tracking dropped packets", "raise net.netfilter.nf_conntrack_max, or do not track the run's connections", list(procfs.ConntrackDrop, procfs.ConntrackInsertFailed, procfs.ConntrackEarlyDrop)},
@@ -65,7 +65,7 @@ func (w *weighing) support() {
 		}
 		w.list = append(w.list, Finding{
 			Code: s.code, Subject: subject, Count: int64(counts[Counter(s.counters[0].String())]), Scope: scope, Sure: Measured,
-			Evidence: s.says + ", the run's own or another's: " + strings.Join(parts, ", "), Advice: s.advice, Source: "/proc/net",
+			Evidence: "of the run's own sockets or others: " + s.says + ": " + strings.Join(parts, ", "), Advice: s.advice, Source: "/proc/net",
 		})
 	}
 	for _, what := range slices.Sorted(maps.Keys(w.delta.Lost)) {

@@ -84,8 +84,8 @@ func TestJudge(t *testing.T) {
 			BoundServer, ValidNo, "accept_overflow", nil, "300 segments, 100 connections, at its limit of 128"},
 		{"too small an overflow", here, []func(run){refuse(AcceptOverflows, 99), func(r run) { r.Listeners[0].Counts[AcceptOverflowConnections] = 99 }},
 			BoundServer, ValidYes, "", []string{"accept_overflow"}, ""},
-		{"overflow, clients not in scope", here, []func(run){refuse(AcceptOverflows, 1100)}, BoundServer, ValidNo, "accept_overflow", nil, "at least 100 connections"},
-		{"overflow seen without BPF", here, []func(run){tier(TierDiag), refuse(AcceptOverflows, 1100)}, BoundServer, ValidNo, "accept_overflow", nil, ""},
+		{"overflow, clients not in scope", here, []func(run){refuse(AcceptOverflows, 3200)}, BoundServer, ValidNo, "accept_overflow", nil, "at least 100 connections"},
+		{"overflow seen without BPF", here, []func(run){tier(TierDiag), refuse(AcceptOverflows, 3200)}, BoundServer, ValidNo, "accept_overflow", nil, ""},
 		{"another's overflow", here, []func(run){refuse(AcceptOverflows, 9999), func(r run) { r.Listeners[0].Addr = netip.MustParseAddrPort("127.0.0.1:81") }},
 			BoundServer, ValidYes, "", nil, ""},
 		{"the namespace's overflow alone", here, []func(run){func(r run) { delete(r.Total, AcceptOverflows); r.Namespace["ListenOverflows"] = 9999 }},
@@ -130,7 +130,8 @@ func TestJudge(t *testing.T) {
 
 		{"few, but the slowest", here, []func(run){to(ConnectsUnanswered, 10), func(r run) { r.AboveP99 = 100 }}, BoundPath, ValidNo, "connects_unanswered", nil, ""},
 		{"few, and not known to be slow", here, []func(run){to(PortsExhausted, 10), func(r run) { r.AboveP99 = 100 }}, BoundServer, ValidYes, "", []string{"ports_exhausted"}, ""},
-		{"the client first", here, []func(run){of(BacklogDrops, 5000), func(r run) { r.Late = 200 }}, BoundClient, ValidNo, "sent_late backlog_drops", nil, "the client"},
+		{"server and a busy client", here, []func(run){of(BacklogDrops, 5000), func(r run) { r.Busy[0] = 0.99 }}, BoundClient, ValidNo, "client_saturated backlog_drops", nil, "the client"},
+		{"server, and a client that was late at times", here, []func(run){of(BacklogDrops, 5000), func(r run) { r.Late = 200 }}, BoundServer, ValidNo, "sent_late backlog_drops", nil, "backlog"},
 
 		{"other drops", here, []func(run){to(Drops, 9999), reason(Drops, "NETFILTER_DROP", 9999)}, BoundServer, ValidYes, "", []string{"drops"}, ""},
 		{"what others may have caused", here, []func(run){func(r run) {

@@ -83,7 +83,7 @@ func situations() []situation {
 		blaming(BoundPath, server("data lost", "retransmits", func(ns ns) (provoked, error) { return ns.LostData(loopback, 5) }, events, Retransmits)),
 		blaming(BoundClient, server("no local ports", "ports_exhausted", func(ns ns) (provoked, error) { return ns.PortExhaustion(loopback, 20, 15) }, connections, PortsExhausted)),
 
-		{name: "server that does not read", provoke: heldUp, bound: BoundServer, valid: ValidYes, lists: []string{"receive_limited", "zero_window"}},
+		{name: "server that does not read", provoke: heldUp, bound: BoundServer, valid: ValidYes, lists: []string{"receive_limited"}},
 		harmless("TIME_WAIT buckets exhausted", func(ns ns) (provoked, error) { return ns.TimeWaitOverflow(loopback, 3, 15) }, "time_wait_overflow"),
 		harmless("receive queue collapsed", func(ns ns) (provoked, error) { return ns.ReceiveCollapse(loopback, 5) }, "receive_queue_pruned"),
 		{name: "queueing discipline drops", provoke: beside(func(ns ns) (provoked, error) { return ns.QdiscDrops(loopback, 10) }), bound: BoundServer, valid: ValidYes, lists: []string{"qdisc_drops"}},
