@@ -60,7 +60,7 @@ const (
 
 // A Finding is one thing that happened in a run and what it rests on.
 type Finding struct {
-	Code    string `json:"code"`            // such as "client_saturated"; stable
+	Code    string `json:"code"`            // such as "client_saturated"; stable, see judge_*.go
 	Subject string `json:"subject"`         // whom it is about
 	Count   int64  `json:"count,omitempty"` // of events
 	// Affected is how many requests it touched: at least one for each connection,

@@ -20,9 +20,10 @@ type plain struct {
 	source  string
 }
 
-var (
+const (
 	adviceBacklog = "let the reading end read sooner: it held its socket while segments arrived; larger receive buffers (net.ipv4.tcp_rmem) hold more"
 	adviceReceive = "raise net.ipv4.tcp_rmem, and net.ipv4.tcp_mem if the machine is short of it, or let the reading end read faster"
+	advicePorts   = "keep connections alive, or widen net.ipv4.ip_local_port_range; `hotlap tune verify ip_local_port_range` shows the effect"
 	adviceLoss    = "look for what drops packets on the way: devices, queueing disciplines, firewalls, and the findings of the namespace and the host"
 )
 
@@ -33,8 +34,7 @@ var (
 		{"receive_buffer_drops", ReceiveBufferDrops, BoundServer, "segments were dropped: the receive buffers of the server's sockets were full", adviceReceive, prog.KfreeSkb},
 	}
 	ofDestination = []plain{
-		{"ports_exhausted", PortsExhausted, BoundClient, "connects found no free local port",
-			"keep connections alive, or widen net.ipv4.ip_local_port_range; `hotlap tune verify ip_local_port_range` shows the effect", prog.SetState},
+		{"ports_exhausted", PortsExhausted, BoundClient, "connects found no free local port", advicePorts, prog.SetState},
 		{"ports_taken", PortsTaken, BoundClient, "connects were from a local port whose connection to there was still in use",
 			"give the client more source ports or addresses", prog.SetState},
 		{"client_backlog_drops", BacklogDrops, BoundClient, "segments were dropped: the backlog of the client's sockets was full", adviceBacklog, prog.KfreeSkb},
@@ -72,6 +72,7 @@ func (w *weighing) destination(t *Destination) {
 	w.retransmits(subject, "requests", count(t.Counts, Retransmits), arrived)
 	w.resets(t)
 	w.limited(t)
+	w.searched(t)
 	w.roundTrip(t)
 	w.otherDrops(subject, t.Counts, t.Reasons)
 }
@@ -240,6 +241,23 @@ func (w *weighing) limited(t *Destination) {
 	}
 	add("receive_limited", t.TCP.ReceiveLimited, BoundServer, "the server's receive window was full: it did not read what was sent", "look at the server, or raise its net.ipv4.tcp_rmem")
 	add("send_limited", t.TCP.SendLimited, BoundClient, "the client's send buffer was full", "raise the maximum of net.ipv4.tcp_wmem on the client")
+}
+
+// searched is the time that connects spent in search of a free local port, on the
+// client's loops: with half of a range in use it grows a hundredfold, and no
+// counter of the kernel tells. Deep mode.
+func (w *weighing) searched(t *Destination) {
+	took := time.Duration(t.Counts[PortSearchNs])
+	share := ratio(took, w.c.Elapsed*time.Duration(max(1, len(w.c.Busy))))
+	if share < worthSaying {
+		return
+	}
+	n := count(t.Counts, PortSearches)
+	w.list = append(w.list, Finding{
+		Code: "port_search", Subject: fmt.Sprintf("connects to %v", t.Addr), Count: n, Affected: min(n, w.c.Requests),
+		Evidence: fmt.Sprintf("%d searches for a free local port took %v, which is %.1f %% of the client's time", n, took.Round(time.Microsecond), 100*share),
+		Advice:   advicePorts, Source: prog.PortSearch, Scope: ScopeSocket, Sure: Measured, Spoils: share >= starved, blames: BoundClient,
+	})
 }
 
 // roundTrip tells network and server apart, where there is a network.

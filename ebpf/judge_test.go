@@ -128,6 +128,9 @@ func TestJudge(t *testing.T) {
 		{"client with a full buffer", there, []func(run){func(r run) { r.Destinations[0].TCP.SendLimited = 64 * 5 * time.Second }},
 			BoundClient, ValidNo, "send_limited", []string{"round_trip"}, ""},
 
+		{"slow search for ports", here, []func(run){to(PortSearches, 9000), to(PortSearchNs, 2e9)}, BoundClient, ValidNo, "port_search", nil, ""},
+		{"search for ports", here, []func(run){to(PortSearches, 9000), to(PortSearchNs, 9e6)}, BoundServer, ValidYes, "", nil, ""},
+
 		{"few, but the slowest", here, []func(run){to(ConnectsUnanswered, 10), func(r run) { r.AboveP99 = 100 }}, BoundPath, ValidNo, "connects_unanswered", nil, ""},
 		{"few, and not known to be slow", here, []func(run){to(PortsExhausted, 10), func(r run) { r.AboveP99 = 100 }}, BoundServer, ValidYes, "", []string{"ports_exhausted"}, ""},
 		{"server and a busy client", here, []func(run){of(BacklogDrops, 5000), func(r run) { r.Busy[0] = 0.99 }}, BoundClient, ValidNo, "client_saturated backlog_drops", nil, "the client"},
