@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,11 +27,19 @@ func output(t *testing.T, ns *lab.Namespace, name string, args ...string) string
 	return string(out)
 }
 
-// What is observed of an accept queue that overflows is what nstat and ss say.
+// What is observed of an accept queue that overflows, of lost data and of a
+// connect that is refused is what nstat and ss say.
 func TestAgreesWithNstatAndSS(t *testing.T) {
 	need.Root(t)
 	ns, file := namespace(t)
 	o := observed(t, Options{Netns: file})
+	lost, err := ns.LostData(loopback, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lost.Close(); err != nil { // with RSTs
+		t.Fatal(err)
+	}
 	p, err := ns.AcceptOverflow(lab.Overflow{Listen: loopback, Dial: loopback, Backlog: 4, Refused: 15})
 	if err != nil {
 		t.Fatal(err)
@@ -49,12 +58,18 @@ func TestAgreesWithNstatAndSS(t *testing.T) {
 	}
 	for ours, name := range map[Counter]string{
 		AcceptOverflows: "TcpExtListenOverflows",
+		ListenDrops:     "TcpExtListenDrops",
+		Retransmits:     "TcpRetransSegs",
 		RSTsOut:         "TcpOutRsts",
 		Connects:        "TcpActiveOpens",
 	} {
 		if theirs := nstat.Kernel[name]; s.Total[ours] != theirs || theirs == 0 {
 			t.Errorf("%s is %d, nstat says %d", ours, s.Total[ours], theirs)
 		}
+	}
+	// The kernel does not count those that the client gives up.
+	if n, theirs := s.Reasons[ConnectFailures]["ECONNREFUSED"], nstat.Kernel["TcpAttemptFails"]; n != theirs || n != 1 {
+		t.Errorf("%d connects were refused, nstat says %d", n, theirs)
 	}
 	same := 0
 	for name, n := range s.Namespace {
@@ -71,7 +86,7 @@ func TestAgreesWithNstatAndSS(t *testing.T) {
 		t.Errorf("only %d counters were compared", same)
 	}
 
-	l := s.Listeners[0]
+	l := s.Listeners[slices.IndexFunc(s.Listeners, func(l Listener) bool { return l.Addr == p.At })]
 	columns := strings.Fields(output(t, ns, "ss", "--listening", "--tcp", "--numeric", "--no-header"))
 	want := []string{"LISTEN", fmt.Sprint(l.Queue), fmt.Sprint(l.Limit), l.Addr.String()}
 	if strings.Join(columns[:4], " ") != strings.Join(want, " ") {

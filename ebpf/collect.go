@@ -191,7 +191,7 @@ func (c *collection) traffic(who prog.Subject, t prog.Traffic) {
 	d.ConnectLatency = t.Latency
 	d.PortSearchMax = t.SearchMax
 	if !c.w.missing(prog.DestroySock) {
-		d.TCP = &Evidence{Closed: t.Closed, MinRTT: t.MinRTT, Busy: t.Busy, ReceiveLimited: t.Receive, SendLimited: t.Send}
+		d.TCP = &Evidence{Closed: t.Closed, MinRTT: t.MinRTT, Busy: t.Busy, ReceiveLimited: t.Receive, SendLimited: t.Send, Duplicates: t.Duplicates}
 	}
 }
 
@@ -206,6 +206,7 @@ func (c *collection) tcp() {
 			e.Busy += d.TCP.Busy
 			e.ReceiveLimited += d.TCP.ReceiveLimited
 			e.SendLimited += d.TCP.SendLimited
+			e.Duplicates += d.TCP.Duplicates
 		}
 		d.TCP = &e
 	}
@@ -295,10 +296,12 @@ func (c *collection) examples() error {
 
 func (w *watcher) missing(program string) bool { return w.programs.Missing[program] != "" }
 
+const unseenQueues = "accept queues since the last reading"
+
 // allUnseen is what is not seen at all, and what could not be read just now.
 func (w *watcher) allUnseen() []Unseen {
 	list := append([]Unseen{}, w.unseen...)
-	for i, what := range [...]string{"accept queues since the last reading", "the kernel's counters since the last reading", "TCP_INFO since the last reading"} {
+	for i, what := range [...]string{unseenQueues, "the kernel's counters since the last reading", "TCP_INFO since the last reading"} {
 		if w.failed[i] != nil {
 			list = append(list, Unseen{what, w.failed[i].Error()})
 		}

@@ -93,6 +93,7 @@ func (e *evidence) add(s *diag.Socket) {
 	}
 	d.Busy += time.Duration(s.Info.Busy_time) * time.Microsecond
 	d.ReceiveLimited += time.Duration(s.Info.Rwnd_limited) * time.Microsecond
+	d.Duplicates += uint64(s.Info.Dsack_dups)
 	d.SendLimited += time.Duration(s.Info.Sndbuf_limited) * time.Microsecond
 }
 

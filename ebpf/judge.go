@@ -1,10 +1,22 @@
-// Package ebpf says whether a run of load can be believed. Judge weighs what
-// the client knows of itself; the observer of what the kernel did to its sockets
-// will add its evidence to the same judgement.
+// Package ebpf says whether a run of load can be believed. An Observer sees what
+// the kernel does to sockets while the run goes on; Judge weighs that, and what
+// the client knows of itself.
+//
+// How Judge goes, without the kernel:
+//
+//  1. The client's own figures become findings (judge_client.go), then what
+//     happened to the sockets of the run's targets: those that listen
+//     (judge_listeners.go) and those of connections (judge_connections.go). The
+//     counters of the namespace and the machine support (judge_support.go).
+//  2. A finding that touches enough requests spoils the run.
+//  3. What spoiled it most says what bound it; if nothing did, the client's rest,
+//     the network's round trip and the schedule say it.
+//  4. A run that nothing spoiled is valid only if all that could have was watched.
 package ebpf
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -23,9 +35,9 @@ const (
 type Valid string
 
 const (
-	ValidYes        Valid = "yes"
+	ValidYes        Valid = "yes"        // nothing spoils it, and all that could was watched
 	ValidNo         Valid = "no"         // a finding spoils it
-	ValidUnverified Valid = "unverified" // nothing speaks against it, and nobody watched the kernel
+	ValidUnverified Valid = "unverified" // nothing is known to spoil it, and not all was watched
 )
 
 // Scope is how near to the run's own sockets evidence was taken. Only evidence
@@ -48,16 +60,20 @@ const (
 
 // A Finding is one thing that happened in a run and what it rests on.
 type Finding struct {
-	Code     string    `json:"code"`              // such as "client_saturated"; stable
-	Subject  string    `json:"subject"`           // whom it is about
-	Count    int64     `json:"count,omitempty"`   // of events
-	Affected int64     `json:"requests_affected"` // at least so many
-	Evidence string    `json:"evidence"`          // the figures, in words
-	Advice   string    `json:"advice,omitempty"`  // what to do
-	Source   string    `json:"source"`            // where the figures were read
+	Code    string `json:"code"`            // such as "client_saturated"; stable, see judge_*.go
+	Subject string `json:"subject"`         // whom it is about
+	Count   int64  `json:"count,omitempty"` // of events
+	// Affected is how many requests it touched: at least one for each connection,
+	// or where segments were counted, one for each segment.
+	Affected int64     `json:"requests_affected"`
+	Evidence string    `json:"evidence"`         // the figures, in words
+	Advice   string    `json:"advice,omitempty"` // what to do
+	Source   string    `json:"source"`           // where the figures were read
 	Scope    Scope     `json:"scope"`
 	Sure     Certainty `json:"certainty"`
 	Spoils   bool      `json:"spoils"` // the run is not valid because of it
+
+	blames Bound // what bound the run, if this spoils it
 }
 
 // A Verdict is the judgement on a run.
@@ -82,12 +98,24 @@ type ClientFigures struct {
 	Unsent   int64   // due and never sent
 	Late     int64   // sent more than LateAfter after they were due though a connection was free
 
+	P99      time.Duration // of the response times; 0: not known
+	AboveP99 int64         // requests that took longer than P99
+	// FirstByte is the median time from a request written to the first byte of
+	// its response; 0: not known.
+	FirstByte time.Duration
+
 	Busy      []float64     // of each loop: the share of the time in which it worked
 	RunQueue  time.Duration // the process's threads waited for a CPU, summed up
 	Throttled time.Duration // its cgroup was held back by its quota
 	Steal     float64       // the share of the machine's CPU time that the hypervisor gave to others
 	CPU       time.Duration // the process's user and system time
 	CPUs      int           // it may run on
+
+	// Targets are the addresses that were connected to. Sockets of others are no
+	// concern of the run. MoreTargets: there were others, too many to know.
+	Targets     []netip.AddrPort
+	MoreTargets bool
+	Connections int // open at once, at most
 
 	Loopback   bool // every target is on this machine
 	ServerCPUs bool // and may use the CPUs of the client
@@ -97,136 +125,166 @@ type ClientFigures struct {
 const (
 	// LateAfter is how late a request may be sent by the client's own fault.
 	LateAfter = time.Millisecond
-	// spoilsRequests is the share of requests a fault must touch to spoil a run.
+	// spoilsRequests is the share of requests a fault must touch to spoil a run;
+	// spoilsSlowest is the share of those that took longer than the 99th percentile.
 	spoilsRequests = 0.001
+	spoilsSlowest  = 0.1
 	// saturated is the share of time from which a loop counts as having no rest.
 	saturated = 0.95
 	// starved is the share of the time for which the client's threads may wait
-	// for a CPU, or its cgroup may hold it back; worthSaying is the share from
-	// which that is said at all.
+	// for a CPU, its cgroup may hold it back, or its connections may wait for room
+	// to send; worthSaying is the share from which that is said at all.
 	starved     = 0.1
 	worthSaying = 0.02
 	// stolen is the share of CPU time that others may take from the machine.
 	stolen = 0.05
 	// rateKept is the share of the asked rate that has to be achieved.
 	rateKept = 0.999
+	// mostlyPath is the share of the time to the first byte from which it is the
+	// network's, if it goes into the round trip.
+	mostlyPath = 0.5
+	// quietAfter is how many retransmits established connections must have been
+	// spared, if the path had lost as many of their segments as of SYNs, before
+	// the path is believed to lose none.
+	quietAfter = 5
 )
 
 // Judge weighs the evidence: what bound the run, and whether it is valid. delta
 // is what an observer saw of the measured part (Sub); the zero Sample says that
 // nobody watched. It is pure.
 func Judge(delta Sample, c ClientFigures) Verdict {
-	v := Verdict{Valid: ValidUnverified, Findings: c.findings()}
-	clientAtFault := false
-	for _, f := range v.Findings {
-		clientAtFault = clientAtFault || f.Spoils
-	}
-	kept := c.Open && c.Unsent == 0 && c.Achieved >= rateKept*c.Asked
-	switch {
-	case clientAtFault:
-		v.Valid, v.Bound = ValidNo, BoundClient
-		v.Why = "the client, or the machine under it, shaped the figures"
-	case kept:
-		v.Bound, v.Why = BoundPacer, "the asked rate was kept"
-	case c.Loopback && c.Requests > 0:
-		v.Bound, v.Why = BoundServer, "the client had time to spare and there is no network between"
-	default:
-		v.Bound, v.Why = BoundUnknown, "the client had time to spare; server and network are not told apart"
-	}
-	if v.Valid == ValidUnverified {
-		v.Why += "; nobody watched the kernel's queues and drops"
+	v := Verdict{Valid: ValidYes, Findings: c.findings()}
+	v.Findings = append(v.Findings, kernelFindings(&delta, &c)...)
+	spoiled := worst(v.Findings)
+	v.Bound, v.Why = c.bound(&delta, spoiled)
+	if spoiled != nil {
+		v.Valid = ValidNo
+	} else if blind := c.unwatched(&delta); blind != "" {
+		v.Valid = ValidUnverified
+		v.Why += "; " + blind
 	}
 	return v
 }
 
-// findings are those that the client's own figures show.
-func (c *ClientFigures) findings() []Finding {
-	list := []Finding{}
-	add := func(f Finding) {
-		if f.Sure == "" {
-			f.Sure = Measured
-		}
-		list = append(list, f)
-	}
-	for i, busy := range c.Busy {
-		if busy >= saturated {
-			add(Finding{
-				Code: "client_saturated", Subject: fmt.Sprintf("loop %d", i), Affected: c.Requests / int64(len(c.Busy)), Spoils: true,
-				Evidence: fmt.Sprintf("busy for %.1f %% of the time", 100*busy),
-				Advice:   "the figures show how fast the client is: give it more loops (--loops), more CPU, or ask for a rate (-R)",
-				Source:   "the loop's own clock", Scope: ScopeSocket,
-			})
+// worst is the finding that says what bound a spoiled run: the one that touched
+// most requests, and the first of equals, which is the client's. It is nil if none spoils.
+func worst(all []Finding) (w *Finding) {
+	for i := range all {
+		if f := &all[i]; f.Spoils && (w == nil || f.Affected > w.Affected) {
+			w = f
 		}
 	}
-	if cores := max(1, min(len(c.Busy), c.CPUs)); len(list) == 0 && ratio(c.CPU, c.Elapsed) >= saturated*float64(cores) {
-		add(Finding{
-			Code: "client_saturated", Subject: "client", Affected: c.Requests, Spoils: true,
-			Evidence: fmt.Sprintf("it used %v of CPU in %v, and its loops can use %d", c.CPU.Round(time.Millisecond), c.Elapsed.Round(time.Millisecond), cores),
-			Advice:   "the figures show how fast the client is: give it more CPU, or ask for a rate (-R)",
-			Source:   "getrusage", Scope: ScopeSocket,
-		})
-	}
-	if c.Failed > 0 {
-		add(Finding{
-			Code: "requests_failed", Subject: "requests", Count: c.Failed, Affected: c.Failed,
-			Evidence: fmt.Sprintf("%d of %d requests got no response, or one that is not 2xx", c.Failed, c.Requests),
-			Advice:   "look at the errors and statuses before you trust the times of the rest",
-			Source:   "responses", Scope: ScopeSocket,
-		})
-	}
-	if share := ratio(c.RunQueue, c.Elapsed); share >= worthSaying {
-		add(Finding{
-			Code: "client_waited_for_cpu", Subject: "client", Affected: int64(min(share, 1) * float64(c.Requests)), Spoils: share >= starved,
-			Evidence: fmt.Sprintf("its threads were ready and waited for a CPU for %v in %v", c.RunQueue.Round(time.Millisecond), c.Elapsed.Round(time.Millisecond)),
-			Advice:   "leave the client CPUs of its own (taskset, cpuset), or run fewer other programs",
-			Source:   "/proc/self/task/*/schedstat", Scope: ScopeSocket,
-		})
-	}
-	if share := ratio(c.Throttled, c.Elapsed); share >= worthSaying {
-		add(Finding{
-			Code: "client_throttled", Subject: "client's cgroup", Affected: int64(min(share, 1) * float64(c.Requests)), Spoils: share >= starved,
-			Evidence: fmt.Sprintf("held back for %v by its CPU quota", c.Throttled.Round(time.Millisecond)),
-			Advice:   "raise cpu.max of the cgroup",
-			Source:   "cpu.stat", Scope: ScopeSocket,
-		})
-	}
-	if c.Steal >= stolen {
-		add(Finding{
-			Code: "cpu_stolen", Subject: "machine", Affected: c.Requests,
-			Evidence: fmt.Sprintf("the hypervisor gave %.1f %% of the CPU time to others", 100*c.Steal),
-			Advice:   "compare only runs taken side by side, or use a machine of your own",
-			Source:   "/proc/stat", Scope: ScopeHost,
-		})
-	}
-	if c.Late > 0 {
-		add(Finding{
-			Code: "sent_late", Subject: "client", Count: c.Late, Affected: c.Late, Spoils: touches(c.Late, c.Requests),
-			Evidence: fmt.Sprintf("%d requests were sent more than %v after they were due though a connection was free", c.Late, LateAfter),
-			Advice:   "ask for a lower rate, or give the client more CPU",
-			Source:   "schedule", Scope: ScopeSocket,
-		})
-	}
-	if c.Held > 0 || c.Unsent > 0 {
-		add(Finding{
-			Code: "connections_busy", Subject: "connections", Count: c.Held + c.Unsent, Affected: c.Held + c.Unsent,
-			Evidence: fmt.Sprintf("%d requests were due while every connection waited for an answer, %d of them were never sent", c.Held+c.Unsent, c.Unsent),
-			Advice:   "the wait is in the response time; more connections (-c) or pipelining (-p) would let them go in time",
-			Source:   "schedule", Scope: ScopeSocket,
-		})
-	}
-	if c.ServerCPUs {
-		add(Finding{
-			Code: "server_shares_cpus", Subject: "server", Affected: c.Requests, Sure: Inferred,
-			Evidence: fmt.Sprintf("a target is on this machine and may use the %d CPUs of the client", c.CPUs),
-			Advice:   "pin client and server to CPUs of their own (taskset) before you compare figures",
-			Source:   "sched_getaffinity", Scope: ScopeHost,
-		})
-	}
-	return list
+	return w
 }
 
-// touches says whether so many requests are enough to spoil a run.
-func touches(n, of int64) bool { return n > 0 && float64(n) >= spoilsRequests*float64(of) }
+func (c *ClientFigures) bound(d *Sample, spoiled *Finding) (Bound, string) {
+	kept := c.Open && c.Unsent == 0 && c.Achieved >= rateKept*c.Asked
+	switch {
+	case spoiled != nil && spoiled.blames == BoundClient:
+		return BoundClient, "the client, or the machine under it, shaped the figures"
+	case spoiled != nil:
+		return spoiled.blames, spoiled.Subject + ": " + spoiled.Evidence
+	case kept:
+		return BoundPacer, "the asked rate was kept"
+	case c.Loopback && c.Requests > 0:
+		return BoundServer, "the client had time to spare and there is no network between"
+	}
+	switch rtt := c.roundTrip(d); {
+	case rtt == 0:
+		return BoundUnknown, "the client had time to spare; server and network are not told apart"
+	case float64(rtt) >= mostlyPath*float64(c.FirstByte):
+		return BoundPath, fmt.Sprintf("the client had time to spare, and %v of the %v to the first byte is the network's round trip", rtt, c.FirstByte)
+	default:
+		return BoundServer, fmt.Sprintf("the client had time to spare, and the network's round trip is only %v of the %v to the first byte", rtt, c.FirstByte)
+	}
+}
+
+// roundTrip is the longest of the targets' shortest round trips, 0 if it, or
+// what to compare it with, is not known.
+func (c *ClientFigures) roundTrip(d *Sample) (rtt time.Duration) {
+	if c.FirstByte <= 0 || c.Requests == 0 {
+		return 0
+	}
+	for i := range d.Destinations {
+		if t := &d.Destinations[i]; t.TCP != nil && c.isTarget(t.Addr) {
+			rtt = max(rtt, t.TCP.MinRTT)
+		}
+	}
+	return rtt
+}
+
+// necessary are the counters that a run cannot be valid without.
+var necessary = []Counter{
+	AcceptOverflows, SYNDrops, BacklogDrops, ReceiveBufferDrops, Retransmits, SYNACKRetransmitSockets,
+	RSTsIn, ConnectFailures, ConnectsUnanswered, PortsExhausted, PortsTaken,
+}
+
+// unwatched says what of that which could spoil the run nobody watched; "" if
+// all was.
+func (c *ClientFigures) unwatched(d *Sample) string {
+	switch {
+	case d.Tier == "":
+		return "nobody watched the kernel's queues and drops"
+	case d.Tier != TierBPF:
+		return fmt.Sprintf("the observer's tier %s does not see %s", d.Tier, programCounters)
+	case c.MoreTargets:
+		return "there were more addresses than are known"
+	case len(c.Targets) == 0:
+		return "no address is known whose connections to look at"
+	}
+	for _, k := range necessary {
+		if _, known := d.Total.Get(k); !known {
+			return fmt.Sprintf("the observer does not see %s on this kernel", k)
+		}
+	}
+	for _, u := range d.Unseen {
+		if u.What == unseenQueues {
+			return fmt.Sprintf("the observer could not read %s: %s", u.What, u.Why)
+		}
+	}
+	for what, n := range d.Lost {
+		if n > 0 && !harmless[what] {
+			return "the observer could not record all"
+		}
+	}
+	for _, t := range c.Targets {
+		if !saw(d, unmapped(t)) {
+			return fmt.Sprintf("the observer saw no connection to %v", t)
+		}
+	}
+	return ""
+}
+
+// harmless are the losses of an observer that no finding depends on.
+var harmless = map[Counter]bool{"examples": true, "accept_peak": true}
+
+func saw(d *Sample, at netip.AddrPort) bool {
+	for i := range d.Destinations {
+		if d.Destinations[i].Addr == at {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *ClientFigures) isTarget(at netip.AddrPort) bool {
+	for _, t := range c.Targets {
+		if unmapped(t) == at {
+			return true
+		}
+	}
+	return false
+}
+
+// spoiled says whether so many requests are enough to spoil the run. Each took
+// at least cost longer for it: if that is more than the 99th percentile, it is among
+// the slowest. A cost of 0 is not known.
+func (c *ClientFigures) spoiled(n int64, cost time.Duration) bool {
+	return touches(n, c.Requests, spoilsRequests) ||
+		c.P99 > 0 && cost > c.P99 && c.AboveP99 > 0 && touches(n, c.AboveP99, spoilsSlowest)
+}
+
+func touches(n, of int64, share float64) bool { return n > 0 && float64(n) >= share*float64(of) }
 
 func ratio(a, b time.Duration) float64 {
 	if a <= 0 || b <= 0 {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -23,6 +25,10 @@ import (
 // observeAs makes this test program an observer: it opens what the variable
 // says, prints one Sample, and waits for the end of its input.
 const observeAs = "HOTLAP_TEST_OBSERVE"
+
+// withoutBPF makes the kernel refuse it bpf(2), as the seccomp filters of
+// containers do.
+const withoutBPF = "HOTLAP_TEST_WITHOUT_BPF"
 
 func TestMain(m *testing.M) {
 	if options := os.Getenv(observeAs); options != "" {
@@ -39,6 +45,11 @@ func observe(text string) error {
 	var options Options
 	if err := json.Unmarshal([]byte(text), &options); err != nil {
 		return err
+	}
+	if os.Getenv(withoutBPF) != "" {
+		if err := refuse(unix.SYS_BPF); err != nil {
+			return err
+		}
 	}
 	o, err := Open(options)
 	if err != nil {
@@ -59,15 +70,38 @@ func observe(text string) error {
 	return nil
 }
 
+// refuse makes a system call fail with EPERM, on all threads of the process and
+// for good.
+func refuse(call uint32) error {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // struct seccomp_data: nr
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
+	if errno != 0 {
+		return fmt.Errorf("seccomp: %w", errno)
+	}
+	return nil
+}
+
+// A child is an observer in another process, which ends with its input.
+type child struct {
+	*exec.Cmd
+	input io.Closer
+}
+
 // start runs an observer as another process and returns its first Sample.
-func start(t *testing.T, options Options, as *syscall.SysProcAttr) (*exec.Cmd, Sample) {
+func start(t *testing.T, options Options, as *syscall.SysProcAttr, environment ...string) (child, Sample) {
 	t.Helper()
 	text, err := json.Marshal(options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), observeAs+"="+string(text))
+	cmd.Env = append(append(os.Environ(), observeAs+"="+string(text)), environment...)
 	cmd.SysProcAttr = as
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -89,7 +123,7 @@ func start(t *testing.T, options Options, as *syscall.SysProcAttr) (*exec.Cmd, S
 	if err := json.NewDecoder(out).Decode(&s); err != nil {
 		t.Fatal(err)
 	}
-	return cmd, s
+	return child{cmd, in}, s
 }
 
 func TestPrivileges(t *testing.T) {
@@ -153,20 +187,57 @@ func programsOf(t *testing.T, pid int) (ids []ebpf.ProgramID) {
 	return ids
 }
 
-func TestNothingIsLeftAfterKill(t *testing.T) {
+// Where the kernel refuses all BPF the observer goes on without, and says so.
+func TestRefusedBPF(t *testing.T) {
 	need.Root(t)
-	cmd, s := start(t, Options{Deep: true}, nil)
+	_, s := start(t, Options{Deep: true}, nil, withoutBPF+"=1")
+	if s.Tier != TierDiag || !strings.Contains(fmt.Sprint(s.Unseen), "not permitted") {
+		t.Errorf("tier %s, not seen: %v", s.Tier, s.Unseen)
+	}
+	if _, known := s.Total.Get(AcceptOverflows); !known {
+		t.Error("accept queues are not observed")
+	}
+	v := Judge(s, ClientFigures{Requests: 1000, Loopback: true})
+	if v.Valid != ValidUnverified || !strings.Contains(v.Why, "tier diag does not see") {
+		t.Errorf("valid: %s (%s)", v.Valid, v.Why)
+	}
+}
+
+func TestNothingIsLeft(t *testing.T) {
+	need.Root(t)
+	for name, end := range map[string]func(child) error{
+		"after exit":    func(c child) error { return errors.Join(c.input.Close(), c.Wait()) },
+		"after kill -9": func(c child) error { return errors.Join(c.Process.Kill(), killed(c.Wait())) },
+	} {
+		t.Run(name, func(t *testing.T) { testNothingIsLeft(t, end) })
+	}
+}
+
+// killed is nil for the end of a process that was.
+func killed(err error) error {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+		return nil
+	}
+	return fmt.Errorf("it was not killed: %w", err)
+}
+
+func testNothingIsLeft(t *testing.T, end func(child) error) {
+	pinned := pins(t)
+	c, s := start(t, Options{Deep: true}, nil)
 	if s.Tier != TierBPF || len(s.Unseen) > 0 {
 		t.Fatalf("tier %s: %v", s.Tier, s.Unseen)
 	}
-	ids := programsOf(t, cmd.Process.Pid)
+	ids := programsOf(t, c.Process.Pid)
 	if len(ids) != 9 {
 		t.Fatalf("the observer holds %d programs, not 9", len(ids))
 	}
-	if err := cmd.Process.Kill(); err != nil {
+	if now := pins(t); !slices.Equal(now, pinned) {
+		t.Errorf("pinned are %v, before %v", now, pinned)
+	}
+	if err := end(c); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait()
 	left := func(id ebpf.ProgramID) bool {
 		p, err := ebpf.NewProgramFromID(id)
 		if err == nil {
@@ -180,6 +251,28 @@ func TestNothingIsLeftAfterKill(t *testing.T) {
 			t.Fatal("programs are still loaded")
 		}
 	}
+}
+
+// pins are the files of all BPF file systems.
+func pins(t *testing.T) (files []string) {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[2] != "bpf" {
+			continue
+		}
+		err := filepath.WalkDir(f[1], func(path string, _ os.DirEntry, err error) error {
+			files = append(files, path)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
 }
 
 func TestOptionsThatMakeNoSense(t *testing.T) {

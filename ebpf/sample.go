@@ -98,6 +98,7 @@ type Evidence struct {
 	ReceiveLimited time.Duration `json:"receive_limited_ns"`
 	SendLimited    time.Duration `json:"send_limited_ns"` // of Busy: held up by the peer's receive window, by the own send buffer
 	Clean          int           `json:"clean"`           // open, established sockets that never retransmitted
+	Duplicates     uint64        `json:"duplicates"`      // segments that the peer got twice, as it said (DSACK): sent again for nothing
 }
 
 // Example is one fault of those that were counted.

@@ -193,6 +193,79 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
+// What a connection was held up by is known too if it is aborted meanwhile.
+func TestEvidenceOfAnAbort(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	l, err := ns.Listen(netip.AddrPortFrom(loopback, 0), 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := ns.Connect(l.Local())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const held = 200 * time.Millisecond
+	if _, err := fillWindow(client, held); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(client.Reset(), client.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s := read(t, o)
+	if e := s.Destinations[0].TCP; e == nil || e.Closed != 1 || e.ReceiveLimited < held || e.ReceiveLimited > s.Elapsed || e.Busy < e.ReceiveLimited || e.SendLimited != 0 {
+		t.Errorf("it was held for %v at least: %+v", held, e)
+	}
+}
+
+// A segment whose ACK was lost is sent again, and arrives twice.
+func TestEvidenceOfDuplicates(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	l, err := ns.Listen(netip.AddrPortFrom(loopback, 0), 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := ns.Connect(l.Local())
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate, err := ns.Gate("lo", lab.Match{FromPort: l.Local().Port(), Empty: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Close()
+	if err := gate.Set(0, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if info, err := client.Info(); err != nil || info.Dsack_dups > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it was not sent again")
+		}
+	}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(client.Close(), server.Close()); err != nil { // an abort would forget it
+		t.Fatal(err)
+	}
+	s := read(t, o)
+	if e := s.Destinations[0].TCP; e == nil || e.Duplicates != 1 || s.Total[Retransmits] != 1 {
+		t.Errorf("%d retransmits, %+v: want one, and that it arrived twice", s.Total[Retransmits], e)
+	}
+}
+
 func TestPortsInScope(t *testing.T) {
 	need.Root(t)
 	ns, file := namespace(t)

@@ -81,6 +81,7 @@ func (e *Evidence) minus(before *Evidence) *Evidence {
 	d.Closed -= min(d.Closed, before.Closed)
 	d.Busy -= min(d.Busy, before.Busy)
 	d.ReceiveLimited -= min(d.ReceiveLimited, before.ReceiveLimited)
+	d.Duplicates -= min(d.Duplicates, before.Duplicates)
 	d.SendLimited -= min(d.SendLimited, before.SendLimited)
 	return &d
 }

@@ -206,26 +206,7 @@ func (r *Run) notes() (examples map[string]string, peers []netip.AddrPort) {
 }
 
 // Judge weighs the report: it is called when all else is filled in.
-func (r *Report) Judge() {
-	c := ebpf.ClientFigures{
-		Elapsed: seconds(r.Seconds), Requests: r.Requests, Failed: r.Requests - r.Responses + r.NonOK,
-		Open: r.Load.Loop == OpenLoop, Asked: r.Rates.Asked, Achieved: r.Rates.Responses,
-		Held: r.Client.Held, Unsent: r.Unsent, Late: r.Client.Late,
-		Busy: r.Client.Busy, RunQueue: -1, Throttled: -1, Steal: -1,
-		CPU: seconds(r.Client.User + r.Client.System), CPUs: r.Environment.AllowedCPU,
-		Loopback: r.Load.Local, ServerCPUs: r.Client.SharesCPUs != nil && *r.Client.SharesCPUs,
-	}
-	if v := r.Client.RunQueue; v != nil {
-		c.RunQueue = seconds(*v)
-	}
-	if v := r.Client.Throttled; v != nil {
-		c.Throttled = seconds(*v)
-	}
-	if v := r.Client.Steal; v != nil {
-		c.Steal = *v
-	}
-	r.Verdict = ebpf.Judge(r.Kernel.Seen(), c)
-}
+func (r *Report) Judge() { r.Verdict = ebpf.Judge(r.Kernel.Seen(), r.figures()) }
 
 func seconds(s float64) time.Duration { return time.Duration(s * 1e9) }
 

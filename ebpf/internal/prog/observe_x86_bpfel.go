@@ -94,6 +94,7 @@ type observeTraffic struct {
 	RwndLimitedJiffies   uint64
 	SndbufLimitedJiffies uint64
 	MinRttUs             uint64
+	DsackDups            uint64
 }
 
 // Names of all BPF objects in the ELF.

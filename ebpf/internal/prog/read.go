@@ -81,6 +81,7 @@ type Traffic struct {
 	Closed                uint64        // sockets, whose final totals these are:
 	Busy, Receive, Send   time.Duration // with data to send; held by the receive window; by the send buffer
 	MinRTT                time.Duration // 0: not measured
+	Duplicates            uint64        // segments that arrived twice (DSACK)
 }
 
 // Counts is all that was counted so far.
@@ -153,6 +154,7 @@ func (t *Traffic) add(o *observeTraffic, tick time.Duration) {
 	t.Busy += time.Duration(o.BusyJiffies+o.RwndLimitedJiffies+o.SndbufLimitedJiffies) * tick
 	t.Receive += time.Duration(o.RwndLimitedJiffies) * tick
 	t.Send += time.Duration(o.SndbufLimitedJiffies) * tick
+	t.Duplicates += o.DsackDups
 	if rtt := time.Duration(o.MinRttUs) * time.Microsecond; rtt > 0 && (t.MinRTT == 0 || rtt < t.MinRTT) {
 		t.MinRTT = rtt
 	}

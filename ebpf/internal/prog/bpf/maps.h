@@ -74,6 +74,7 @@ struct traffic {
 	__u64 rwnd_limited_jiffies;
 	__u64 sndbuf_limited_jiffies;
 	__u64 min_rtt_us; /* 0: none yet */
+	__u64 dsack_dups; /* segments that the other end got twice, and said so */
 };
 
 /* A connection, from its connect on. */

@@ -148,7 +148,7 @@ int destroy_sock(__u64 *ctx)
 	struct conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);
 	struct tcp_sock *tp;
 	struct traffic *t;
-	__u32 rtt;
+	__u32 rtt, running, type;
 
 	if (!c)
 		return 0;
@@ -157,9 +157,13 @@ int destroy_sock(__u64 *ctx)
 	if (!tp || !t)
 		return 0;
 	add(&t->closed, 1);
-	add(&t->busy_jiffies, tp->chrono_stat[0]);
-	add(&t->rwnd_limited_jiffies, tp->chrono_stat[1]);
-	add(&t->sndbuf_limited_jiffies, tp->chrono_stat[2]);
+	/* A connection that is aborted is still what it was. */
+	type = BPF_CORE_READ_BITFIELD(tp, chrono_type);
+	running = (__u32)bpf_jiffies64() - tp->chrono_start;
+	add(&t->busy_jiffies, tp->chrono_stat[0] + (type == 1 ? running : 0));
+	add(&t->rwnd_limited_jiffies, tp->chrono_stat[1] + (type == 2 ? running : 0));
+	add(&t->sndbuf_limited_jiffies, tp->chrono_stat[2] + (type == 3 ? running : 0));
+	add(&t->dsack_dups, tp->dsack_dups);
 	rtt = tp->rtt_min.s[0].v;
 	if (rtt && rtt != ~0U && (!t->min_rtt_us || rtt < t->min_rtt_us))
 		t->min_rtt_us = rtt;
