@@ -140,7 +140,7 @@ func (e *Experiment) run(ctx context.Context, machine replica, turns []string) (
 	if err := ctx.Err(); err != nil {
 		return r, err
 	}
-	t := &track{ctx: ctx}
+	t := &track{ctx: ctx, from: turns[0]}
 	defer func() { err = errors.Join(err, t.close()) }()
 	if err := t.open(e.Pair); err != nil {
 		return r, err
@@ -217,6 +217,7 @@ func (e *Experiment) observe(r *Run, s *ebpf.Sample) {
 type track struct {
 	ctx            context.Context
 	client, server *lab.Namespace // the same without a pair
+	from           string         // the knob's value before
 	undo           []func() error
 }
 
