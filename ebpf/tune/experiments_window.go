@@ -16,17 +16,20 @@ import (
 // twice the one that a connection begins with.
 const warmWindow = 40
 
+// bulk is how many bytes are sent at a time.
+const bulk = 256 << 10
+
 // windowAfterIdle: a connection that has earned a window, a pause, and one more
 // segment.
 func windowAfterIdle(control string) *Experiment {
 	return &Experiment{
 		Knob: "net.ipv4.tcp_slow_start_after_idle", Case: control, Pair: true,
-		Load: fmt.Sprintf("a connection with a congestion window of %d segments or more that pauses for 6 retransmission timeouts", warmWindow),
+		Load: fmt.Sprintf("a connection with a congestion window of %d segments or more that pauses for 6 retransmission timeouts and then sends %d KiB", warmWindow, bulk>>10),
 		Metrics: []Metric{
 			{Name: "window kept", Unit: "%", Kind: Benefit, More: true, Least: 20},
 			{Name: "window before", Kind: Shown, Least: 1},
 			{Name: "window after", Kind: Shown, Least: 1},
-			{Name: "segments sent again", Kind: Harm, Least: 20, Counter: "RetransSegs"},
+			{Name: "segments sent again", Kind: Harm, Least: 20}, // after the pause
 		},
 		values: turn("1", "0"),
 		load:   func(t *track) (Figures, error) { return t.windowAfterIdle(control) },
@@ -53,13 +56,14 @@ func (t *track) windowAfterIdle(control string) (Figures, error) {
 	if err := client.Congestion(control); err != nil {
 		return nil, err
 	}
-	before, rto, err := t.warm(client, server)
+	before, err := t.warm(client, server)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.pause(6 * rto); err != nil {
+	if err := t.pause(6 * time.Duration(before.Rto) * time.Microsecond); err != nil {
 		return nil, err
 	}
+	// The window is looked at again when something is to be sent.
 	if _, err := client.Write([]byte{0}); err != nil {
 		return nil, err
 	}
@@ -67,10 +71,15 @@ func (t *track) windowAfterIdle(control string) (Figures, error) {
 	if err != nil {
 		return nil, err
 	}
+	end, err := t.sendBulk(client, server, bulk+1)
+	if err != nil {
+		return nil, err
+	}
 	return Figures{
-		"window before": float64(before),
-		"window after":  float64(after.Snd_cwnd),
-		"window kept":   100 * float64(after.Snd_cwnd) / float64(before),
+		"window before":       float64(before.Snd_cwnd),
+		"window after":        float64(after.Snd_cwnd),
+		"window kept":         100 * float64(after.Snd_cwnd) / float64(before.Snd_cwnd),
+		"segments sent again": float64(end.Total_retrans - before.Total_retrans),
 	}, nil
 }
 
@@ -87,32 +96,32 @@ func (t *track) available(control string) error {
 	return err
 }
 
-// warm sends in bulk until the connection has its window, and returns that and
-// the retransmission timeout.
-func (t *track) warm(client, server *lab.Socket) (window uint32, rto time.Duration, err error) {
-	const bulk, most = 4 << 20, 50
-	buf := make([]byte, 1<<16)
+// warm sends until the connection has its window.
+func (t *track) warm(client, server *lab.Socket) (*unix.TCPInfo, error) {
+	const most = 1000
 	for range most {
-		received := make(chan error, 1)
-		go func() { received <- receive(server, bulk) }()
-		for sent := 0; err == nil && sent < bulk; sent += len(buf) {
-			_, err = client.Write(buf)
-		}
-		if err := errors.Join(err, <-received); err != nil {
-			return 0, 0, err
-		}
-		var info *unix.TCPInfo
-		if err := t.await("an acknowledgement", func() (bool, error) {
-			info, err = client.Info()
-			return err == nil && info.Unacked == 0 && info.Notsent_bytes == 0, err
-		}); err != nil {
-			return 0, 0, err
-		}
-		if info.Snd_cwnd >= warmWindow {
-			return info.Snd_cwnd, time.Duration(info.Rto) * time.Microsecond, nil
+		info, err := t.sendBulk(client, server, bulk)
+		if err != nil || info.Snd_cwnd >= warmWindow {
+			return info, err
 		}
 	}
-	return 0, 0, fmt.Errorf("the congestion window did not grow to %d segments", warmWindow)
+	return nil, fmt.Errorf("the congestion window did not grow to %d segments", warmWindow)
+}
+
+// sendBulk sends so much that the server receives unread bytes, and waits until
+// all is acknowledged.
+func (t *track) sendBulk(client, server *lab.Socket, unread int) (info *unix.TCPInfo, err error) {
+	received := make(chan error, 1)
+	go func() { received <- receive(server, unread) }()
+	_, err = client.Write(make([]byte, bulk))
+	if err := errors.Join(err, <-received); err != nil {
+		return nil, err
+	}
+	err = t.await("an acknowledgement", func() (bool, error) {
+		info, err = client.Info()
+		return err == nil && info.Unacked == 0 && info.Notsent_bytes == 0, err
+	})
+	return info, err
 }
 
 func receive(s *lab.Socket, n int) error {
