@@ -217,11 +217,8 @@ func (j *journal) append(e entry) error {
 // replace leaves these entries alone in the journal, and no file without any.
 func (j *journal) replace(entries []entry) error {
 	if len(entries) == 0 {
-		if err := os.Remove(j.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
 		j.entries, j.whole = nil, 0
-		return syncDir(j.dir)
+		return removeFile(j.path())
 	}
 	var text []byte
 	for i := range entries {
@@ -238,17 +235,16 @@ func (j *journal) replace(entries []entry) error {
 	return nil
 }
 
+// unfinished is what a file is called until it is whole.
+const unfinished = ".new"
+
 // writeFile replaces a file as a whole, or not at all.
 func writeFile(name string, text []byte) error {
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*")
+	f, err := os.OpenFile(name+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -259,7 +255,17 @@ func writeFile(name string, text []byte) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(name))
+}
+
+// removeFile removes a file, and what a crash has left of its successor.
+func removeFile(name string) error {
+	for _, n := range []string{name, name + unfinished} {
+		if err := os.Remove(n); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return syncDir(filepath.Dir(name))
 }
 
 // syncDir makes what a directory has of names last.
