@@ -38,6 +38,9 @@ type Machine struct {
 	SoftnetDrops uint64  `json:"softnet_dropped"`  // packets, since boot, that found net.core.netdev_max_backlog reached
 
 	Qdiscs map[string]string `json:"qdiscs"` // the root queueing discipline by device
+
+	// Unseen is what could not be read, and why.
+	Unseen []string `json:"unseen,omitempty"`
 }
 
 // FileLimit is a limit of open files.

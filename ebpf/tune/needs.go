@@ -14,19 +14,13 @@ const widestLow, widestHigh = 10240, 65535
 // suffices says that local ports carry the load's churn.
 func suffices(l Load, m *Machine) bool {
 	p := PortsFor(l, m)
-	switch {
-	case p.Hold == 0 || p.Overflows:
-		return true
-	case l.Rate == 0:
-		return false // as fast as it goes: any ceiling is reached
-	}
-	return p.PerSecond >= l.churn()
+	return p.Hold == 0 || p.Overflows || p.PerSecond >= l.churn()
 }
 
 func needReuse(l Load, m *Machine) Need {
 	value := m.number(twReuse, 0)
 	switch {
-	case !l.churns():
+	case !l.waits():
 		return Need{Why: "no port of ours waits in TIME_WAIT under this load"}
 	case value == 1 || value == 2 && l.Loopback:
 		return Need{Why: "it reuses ports already"}
@@ -37,7 +31,7 @@ func needReuse(l Load, m *Machine) Need {
 }
 
 func needTimestamps(l Load, m *Machine) Need {
-	if m.number(timestamps, 1) == 0 && l.churns() && !suffices(l, m) {
+	if m.number(timestamps, 1) == 0 && l.waits() && !suffices(l, m) {
 		return Need{Want: "1", Why: "ports in TIME_WAIT are reused only for connections with timestamps"}
 	}
 	return Need{}
@@ -69,9 +63,9 @@ func wider(l Load, m *Machine) (wide, reserved, why string) {
 		return "", "", "a server's connections all have its own port"
 	}
 	p := PortsFor(l, m)
-	switch atOnce := ceilDiv(l.Connections, l.Destinations); {
-	case atOnce > p.Open:
-		why = fmt.Sprintf("%d connections at once to one destination need as many ports; there are %d", atOnce, p.Open)
+	switch {
+	case l.atOnce() > p.Open:
+		why = fmt.Sprintf("%d connections at once to one destination need as many ports; there are %d", l.atOnce(), p.Open)
 	case !suffices(l, reusing(l, m)):
 		why = "every port it adds is one more connection in the time for which ports are held"
 	default:
@@ -115,9 +109,6 @@ func (m *Machine) serverPorts() (all []int) {
 	return all
 }
 
-// servedHere: the server is on this machine.
-func (l Load) servedHere() bool { return l.For == Serve || l.Loopback }
-
 // burstQueue is an accept queue for bursts, in connections.
 const burstQueue = 16384
 
@@ -151,7 +142,7 @@ func needNoSlowStart(l Load, m *Machine) Need {
 		return Need{Why: "no effect under bbr"}
 	case l.For != Serve:
 		return Need{Why: "requests fit into the first window: it is the server's side that gains"}
-	case !l.KeepAlive:
+	case l.NoKeepAlive:
 		return Need{Why: "a connection that serves one request is never idle"}
 	}
 	if m.number("net.ipv4.tcp_slow_start_after_idle", 1) == 0 {
@@ -205,7 +196,7 @@ const (
 // its connection's end, but a tuple never has two.
 func (m *Machine) conntrackEntries(l Load) int {
 	ended := 0
-	if !l.KeepAlive && l.Rate > 0 {
+	if l.NoKeepAlive && l.Rate > 0 {
 		ended = int(l.Rate * float64(m.number(conntrackWait, 120)))
 		if l.For != Serve {
 			ended = min(ended, m.usablePorts()*l.Sources*l.Destinations)
@@ -222,5 +213,3 @@ func needOpenFiles(l Load, m *Machine) Need {
 }
 
 func powerOfTwo(n int) int { return 1 << bits.Len(uint(n-1)) }
-
-func ceilDiv(a, b int) int { return (a + b - 1) / b }

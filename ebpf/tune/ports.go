@@ -47,7 +47,7 @@ func PortsFor(l Load, m *Machine) Ports {
 // hold is how long a port that a connection has used is kept from the next to
 // the same destination.
 func hold(l Load, m *Machine) time.Duration {
-	if !l.churns() {
+	if !l.waits() {
 		return 0
 	}
 	reuse := m.number(twReuse, 0)

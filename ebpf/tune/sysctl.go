@@ -11,28 +11,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sysctlBytes is more than any setting has: a list of every second port. The
-// kernel gives a list of ports in the first read(2) alone, so all of it must fit.
-const sysctlBytes = 256 << 10
-
-// writeBytes is what the kernel takes of a list in one write(2), and no second
-// one adds to it: a page, less one byte.
-const writeBytes = 4095
+const (
+	// sysctlBytes is more than most settings have.
+	sysctlBytes = 4 << 10
+	// listBytes is more than any has: a list of every second port.
+	listBytes = 256 << 10
+	// writeBytes is what the kernel takes of a list in one write(2), and no second
+	// one adds to it: a page, less one byte.
+	writeBytes = 4095
+)
 
 // Read reads a sysctl ("net.core.somaxconn"), without the newline at its end. Of
 // net.* it is that of the calling thread's network namespace.
 func Read(name string) (string, error) {
+	value, whole, err := read(name, sysctlBytes)
+	if err == nil && !whole {
+		value, _, err = read(name, listBytes)
+	}
+	return value, err
+}
+
+// read reads at most so much, and says whether that was all: of a list of ports
+// the kernel gives in the first read(2) what fits, and nothing in a second one.
+func read(name string, most int) (value string, whole bool, err error) {
 	f, err := os.Open(sysctlFile(name))
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer f.Close()
-	b := make([]byte, sysctlBytes)
+	b := make([]byte, most)
 	n, err := f.Read(b)
 	if err != nil && err != io.EOF {
-		return "", err
+		return "", false, err
 	}
-	return string(bytes.TrimSuffix(b[:n], []byte{'\n'})), nil
+	return string(bytes.TrimSuffix(b[:n], []byte{'\n'})), n < most, nil
 }
 
 // Write sets a sysctl, of the calling thread's network namespace as with Read.
