@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os/exec"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,6 +76,51 @@ var ErrAbsent = errors.New("not on this kernel")
 
 // ErrPrivilege is the error of an experiment that needs more than the process may.
 var ErrPrivilege = errors.New("not permitted")
+
+// ByName finds experiments, in the order of Experiments; without names all. A
+// name is that of a knob, and may lack its beginning.
+func ByName(names []string) (list []*Experiment, err error) {
+	all := Experiments()
+	if len(names) == 0 {
+		return all, nil
+	}
+	asked := map[string]bool{}
+	for _, name := range names {
+		k, known := Find(name)
+		if known {
+			known = slices.ContainsFunc(all, func(e *Experiment) bool { return e.Knob == k.Name })
+		}
+		if !known {
+			var have []string
+			for _, e := range all {
+				have = append(have, short(e.Knob))
+			}
+			return nil, fmt.Errorf("no experiment is about %q; there are: %s", name, strings.Join(slices.Compact(have), ", "))
+		}
+		asked[k.Name] = true
+	}
+	for _, e := range all {
+		if asked[e.Knob] {
+			list = append(list, e)
+		}
+	}
+	return list, nil
+}
+
+// CanVerify is nil where network namespaces can be made, or else ErrPrivilege.
+func CanVerify() error {
+	ns, err := lab.New()
+	if err != nil {
+		return explain(err)
+	}
+	ns.Close()
+	return nil
+}
+
+// EnterUserNamespace makes cmd run in a user namespace of its own, as root there:
+// CanVerify is then nil without any privilege. Experiments that hold packets back
+// need CAP_BPF outside of it, and fail with ErrPrivilege.
+func EnterUserNamespace(cmd *exec.Cmd) { lab.EnterUser(cmd) }
 
 // Verify makes an experiment. It returns early where ctx ends, with its error in the Proof.
 func Verify(ctx context.Context, e *Experiment) Proof { return e.verify(ctx, true) }
