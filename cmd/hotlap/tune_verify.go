@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -160,18 +161,21 @@ func proofText(p tune.Proof) string {
 		fmt.Fprintf(&b, ": not tried: %v\n", p.Err)
 		return b.String()
 	}
-	moves := func(kind tune.Kind) string {
-		var list []string
-		for _, m := range p.Metrics {
-			if m.Kind == kind {
-				list = append(list, move(p, m))
-			}
+	var told, quiet, shown []string
+	for _, m := range p.Metrics {
+		before, after, known := p.Median(m)
+		switch moved := known && math.Abs(after-before) >= m.Least; {
+		case m.Kind == tune.Shown:
+			shown = append(shown, move(p, m))
+		case m.Kind == tune.Harm && !moved:
+			quiet = append(quiet, move(p, m))
+		default:
+			told = append(told, move(p, m))
 		}
-		return strings.Join(list, ", ")
 	}
-	fmt.Fprintf(&b, ": %s: %s\n", moves(tune.Benefit), p.Verdict)
+	fmt.Fprintf(&b, ": %s: %s\n", strings.Join(told, ", "), p.Verdict)
 	for _, line := range [][2]string{
-		{"harm looked for", moves(tune.Harm)}, {"also", moves(tune.Shown)},
+		{"no harm seen in", strings.Join(quiet, ", ")}, {"also", strings.Join(shown, ", ")},
 		{"load", p.Load}, {"with", strings.Join(p.With, ", ")}, {"note", spaced(p.Why)},
 	} {
 		if line[1] != "" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -51,6 +52,11 @@ func Experiments() []*Experiment {
 	}
 }
 
+// name is the knob's, with the case.
+func (e *Experiment) name() string {
+	return strings.TrimSuffix(e.Knob+" "+e.Case, " ")
+}
+
 // with is the settings of an experiment that are not the machine's, in words.
 func (e *Experiment) with() (list []string) {
 	for _, s := range e.Setup {
@@ -77,10 +83,11 @@ const (
 // that is too long, or long enough already, it is compared with otherwise.
 func raise(otherwise, to int) func(string) (string, string) {
 	return func(current string) (string, string) {
-		if n, err := strconv.Atoi(current); err == nil && n <= largestQueue {
-			otherwise = n
+		from, err := strconv.Atoi(current)
+		if err != nil || from > largestQueue {
+			from = otherwise
 		}
-		return strconv.Itoa(otherwise), strconv.Itoa(to)
+		return strconv.Itoa(from), strconv.Itoa(to)
 	}
 }
 
@@ -148,5 +155,5 @@ func closeClientFirst(client, server *lab.Socket) error {
 var (
 	resets    = Metric{Name: "RSTs sent", Kind: Harm, Least: 3, Counter: "OutRsts"}
 	noPort    = Metric{Name: "connects without a local port", Kind: Benefit, Least: 5}
-	exhausted = Metric{Name: "seen by the observer", Kind: Shown, Least: 1, Counter: ebpf.PortsExhausted}
+	exhausted = Metric{Name: "of these observed", Kind: Shown, Least: 1, Counter: ebpf.PortsExhausted}
 )

@@ -65,11 +65,12 @@ func (t *track) acceptBurst() (Figures, error) {
 		}
 	}
 	err = t.await("connections of the burst", func() (bool, error) { return len(b.pending) == 0, b.look() })
-	slices.Sort(b.took)
-	return Figures{
-		"connects failed": float64(b.failed),
-		"connect p99":     b.took[(len(b.took)*99+99)/100-1].Seconds(),
-	}, err
+	f := Figures{"connects failed": float64(b.failed)}
+	if n := len(b.took); n > 0 {
+		slices.Sort(b.took)
+		f["connect p99"] = b.took[(n*99+99)/100-1].Seconds()
+	}
+	return f, err
 }
 
 // burst is connections that are begun at once.

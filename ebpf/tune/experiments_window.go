@@ -23,7 +23,7 @@ const bulk = 256 << 10
 // segment.
 func windowAfterIdle(control string) *Experiment {
 	return &Experiment{
-		Knob: "net.ipv4.tcp_slow_start_after_idle", Case: control, Pair: true,
+		Knob: "net.ipv4.tcp_slow_start_after_idle", Case: "under " + control, Pair: true,
 		Load: fmt.Sprintf("a connection with a congestion window of %d segments or more that pauses for 6 retransmission timeouts and then sends %d KiB", warmWindow, bulk>>10),
 		Metrics: []Metric{
 			{Name: "window kept", Unit: "%", Kind: Benefit, More: true, Least: 20},
