@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -38,7 +40,8 @@ It needs root, or else user namespaces: then all but the experiments that hold
 packets back, which need CAP_BPF and CAP_NET_ADMIN.
 
 Exit codes: 0 done, whatever the verdicts; 1 some experiment could not be made
-(but for one with something that this kernel does not have); 2 bad arguments.
+(but for one with something that this kernel does not have); 2 bad arguments; 130
+or 143 ended by a signal.
 `
 
 // insideVar marks the process that was started in a user namespace.
@@ -66,10 +69,17 @@ func runTuneVerify(ctx context.Context, std *stdio, args []string) int {
 		std.complain("tune verify", "%v", err)
 		return exitFailed
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	interrupted := awaitInterruption(cancel, cancel)
+	defer interrupted.end()
 	v := verification{std: std, asJSON: *asJSON, inside: inside}
-	return v.run(ctx, experiments)
+	code, err := v.run(ctx, experiments)
+	if err != nil {
+		std.complain("tune verify", "%v", err)
+		return exitFailed
+	}
+	return cmp.Or(interrupted.code(), code)
 }
 
 // verifyInside runs the command again in a user namespace.
@@ -81,7 +91,17 @@ func verifyInside(std *stdio, why error) int {
 	tune.EnterUserNamespace(cmd)
 	// A signal from the terminal is for both: the other one ends, and says how.
 	signal.Ignore(os.Interrupt)
-	err := cmd.Run()
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	err := cmd.Start()
+	if err == nil {
+		go func() {
+			for s := range terminated {
+				_ = cmd.Process.Signal(s)
+			}
+		}()
+		err = cmd.Wait()
+	}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:
@@ -104,18 +124,14 @@ type verification struct {
 	proofs []tune.Proof
 }
 
-func (v *verification) run(ctx context.Context, experiments []*tune.Experiment) int {
+// run makes the experiments. Its error is one of writing what they showed.
+func (v *verification) run(ctx context.Context, experiments []*tune.Experiment) (code int, err error) {
 	globals := tune.Globals()
 	if !v.asJSON {
-		fmt.Fprintf(v.std.out, "%d runs before and %d after each change, in throwaway namespaces with this machine's settings.\n", tune.Runs, tune.Runs)
-		if len(globals) > 0 {
-			fmt.Fprintf(v.std.out, "The whole machine's, as they are: %s.\n", strings.Join(globals, ", "))
-		}
-		if v.inside {
-			fmt.Fprintln(v.std.out, "In a user namespace, for want of root: what needs CAP_BPF is not tried.")
+		if err := v.head(globals); err != nil {
+			return exitFailed, err
 		}
 	}
-	code := exitOK
 	for _, e := range experiments {
 		p := tune.Verify(ctx, e)
 		if ctx.Err() != nil {
@@ -128,23 +144,33 @@ func (v *verification) run(ctx context.Context, experiments []*tune.Experiment) 
 		}
 		v.proofs = append(v.proofs, p)
 		if !v.asJSON {
-			fmt.Fprint(v.std.out, proofText(p))
+			if _, err := io.WriteString(v.std.out, proofText(p)); err != nil {
+				return exitFailed, err
+			}
 		}
 	}
-	if v.asJSON {
-		encoder := json.NewEncoder(v.std.out)
-		encoder.SetIndent("", "  ")
-		err := encoder.Encode(struct {
-			Globals       []string     `json:"globals"`
-			UserNamespace bool         `json:"user_namespace"`
-			Proofs        []tune.Proof `json:"proofs"`
-		}{globals, v.inside, v.proofs})
-		if err != nil {
-			v.std.complain("tune verify", "%v", err)
-			return exitFailed
-		}
+	if !v.asJSON {
+		return code, nil
 	}
-	return code
+	encoder := json.NewEncoder(v.std.out)
+	encoder.SetIndent("", "  ")
+	return code, encoder.Encode(struct {
+		Globals       []string     `json:"globals"`
+		UserNamespace bool         `json:"user_namespace"`
+		Proofs        []tune.Proof `json:"proofs"`
+	}{globals, v.inside, v.proofs})
+}
+
+func (v *verification) head(globals []string) error {
+	text := fmt.Sprintf("%d runs before and %d after each change, in throwaway namespaces with this machine's settings.\n", tune.Runs, tune.Runs)
+	if len(globals) > 0 {
+		text += fmt.Sprintf("The whole machine's, as they are: %s.\n", strings.Join(globals, ", "))
+	}
+	if v.inside {
+		text += "In a user namespace, for want of root: what needs CAP_BPF is not tried.\n"
+	}
+	_, err := io.WriteString(v.std.out, text)
+	return err
 }
 
 // proofText is an experiment in a line, and what it was in some more.
@@ -152,7 +178,7 @@ func proofText(p tune.Proof) string {
 	var b strings.Builder
 	b.WriteString("\n" + p.Knob[strings.LastIndexByte(p.Knob, '.')+1:])
 	if p.From != "" {
-		fmt.Fprintf(&b, " %s -> %s", spaced(p.From), spaced(p.To))
+		fmt.Fprintf(&b, " %s -> %s", p.From, p.To)
 	}
 	if p.Case != "" {
 		fmt.Fprintf(&b, " (%s)", p.Case)
@@ -176,7 +202,8 @@ func proofText(p tune.Proof) string {
 	fmt.Fprintf(&b, ": %s: %s\n", strings.Join(told, ", "), p.Verdict)
 	for _, line := range [][2]string{
 		{"no harm seen in", strings.Join(quiet, ", ")}, {"also", strings.Join(shown, ", ")},
-		{"load", p.Load}, {"with", strings.Join(p.With, ", ")}, {"note", spaced(p.Why)},
+		{"load", p.Load}, {"with", strings.Join(p.With, ", ")},
+		{"note", p.Why}, {"not given to the namespaces", strings.Join(p.Without, ", ")},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "    %s: %s\n", line[0], line[1])
@@ -184,9 +211,6 @@ func proofText(p tune.Proof) string {
 	}
 	return b.String()
 }
-
-// spaced is a value of several, which the kernel separates by tabs.
-func spaced(value string) string { return strings.Join(strings.Fields(value), " ") }
 
 // move is where a metric was and went: medians, and where they say nothing, all
 // that there was.

@@ -135,7 +135,7 @@ func (t *track) reuseDelay() (time.Duration, error) {
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		// Kernels before 6.14 count in whole seconds, and more than one has to pass.
+		// Kernels without it count in whole seconds, and more than one has to pass.
 		return 2100 * time.Millisecond, nil
 	}
 	ms, err := strconv.Atoi(value)

@@ -26,7 +26,7 @@ func windowAfterIdle(control string) *Experiment {
 		Knob: "net.ipv4.tcp_slow_start_after_idle", Case: "under " + control, Pair: true,
 		Load: fmt.Sprintf("a connection with a congestion window of %d segments or more that pauses for 6 retransmission timeouts and then sends %d KiB", warmWindow, bulk>>10),
 		Metrics: []Metric{
-			{Name: "window kept", Unit: "%", Kind: Benefit, More: true, Least: 20},
+			{Name: "window kept", Unit: "%", Kind: Benefit, More: true, Least: 30},
 			{Name: "window before", Kind: Shown, Least: 1},
 			{Name: "window after", Kind: Shown, Least: 1},
 			{Name: "segments sent again", Kind: Harm, Least: 20}, // after the pause

@@ -33,13 +33,15 @@ const Runs = 5
 
 // A Proof is what an experiment did and showed.
 type Proof struct {
-	Knob    string   `json:"knob"`
-	Case    string   `json:"case,omitempty"` // of several of a knob
-	Load    string   `json:"load"`
-	From    string   `json:"from"`
-	To      string   `json:"to"`
-	Why     string   `json:"why_from,omitempty"` // From is not the machine's value
-	With    []string `json:"with,omitempty"`     // other settings that are not the machine's
+	Knob string   `json:"knob"`
+	Case string   `json:"case,omitempty"` // of several of a knob
+	Load string   `json:"load"`
+	From string   `json:"from"`
+	To   string   `json:"to"`
+	Why  string   `json:"why_from,omitempty"` // From is not the machine's value
+	With []string `json:"with,omitempty"`     // other settings that are not the machine's
+	// Without are settings of the machine that the namespaces would not take.
+	Without []string `json:"without,omitempty"`
 	Metrics []Metric `json:"metrics"`
 	Before  []Run    `json:"before"`
 	After   []Run    `json:"after"`
@@ -55,6 +57,8 @@ type Run struct {
 	Figures Figures     `json:"figures"`
 	Tier    ebpf.Tier   `json:"tier"`
 	Faults  ebpf.Counts `json:"faults"` // all that the observer counted, but what is 0
+
+	refused []string // settings of the machine
 }
 
 // Median is a metric's in the runs before and after, and false if it is not known.
@@ -148,8 +152,9 @@ func (e *Experiment) prove(ctx context.Context, p *Proof, turning bool) error {
 	if !known {
 		return fmt.Errorf("%w: it has no %s", ErrAbsent, e.Knob)
 	}
+	current = strings.Join(strings.Fields(current), " ")
 	p.From, p.To = e.values(current)
-	if !same(p.From, current) {
+	if p.From != current {
 		p.Why = "this machine has " + current
 	}
 	for i := range 2 * Runs {
@@ -163,6 +168,7 @@ func (e *Experiment) prove(ctx context.Context, p *Proof, turning bool) error {
 		if err != nil {
 			return explain(err)
 		}
+		p.Without = run.refused
 		if after {
 			p.After = append(p.After, run)
 		} else {
@@ -195,9 +201,7 @@ func (e *Experiment) run(ctx context.Context, machine replica, turns []string) (
 	}
 	for _, ns := range t.namespaces() {
 		err := ns.Do(func() error {
-			if err := machine.copy(); err != nil {
-				return err
-			}
+			r.refused = machine.copy()
 			for _, s := range e.Setup {
 				if err := Write(s.Name, s.Value); err != nil {
 					return err

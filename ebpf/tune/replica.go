@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -41,9 +43,10 @@ func readReplica() (replica, error) {
 	return r, nil
 }
 
-// copy gives the settings to the calling thread's network namespace. What this has
-// not, or does not let be written, is the whole machine's, and the same there.
-func (r replica) copy() error {
+// copy gives the settings to the calling thread's network namespace, and returns
+// the names of those that it would not take. What the namespace has not, or does not
+// let be written, is the whole machine's, and the same there.
+func (r replica) copy() (refused []string) {
 	left := r
 	for range 2 { // what depends on another setting succeeds after it
 		failed := replica{}
@@ -54,10 +57,7 @@ func (r replica) copy() error {
 		}
 		left = failed
 	}
-	for name, value := range left {
-		return fmt.Errorf("%s = %q: %w", name, value, copyOne(name, value))
-	}
-	return nil
+	return slices.Sorted(maps.Keys(left))
 }
 
 func copyOne(name, value string) error {
