@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -267,9 +268,12 @@ func facts(l Load, m *Machine) []Fact {
 	return append(all, Fact{"congestion control", strings.Join(append([]string{m.Sysctls["net.ipv4.tcp_congestion_control"]}, qdiscs...), ", "), true})
 }
 
-// count writes a number with its thousands apart.
+// count writes a number with its thousands apart, and a small one's first decimal.
 func count(n float64) string {
-	s := fmt.Sprintf("%.0f", n)
+	if n < 10 {
+		return strconv.FormatFloat(math.Floor(10*n)/10, 'g', -1, 64)
+	}
+	s := fmt.Sprintf("%.0f", math.Floor(n))
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"os"
 	"os/exec"
@@ -221,7 +222,7 @@ func quota() (cpus float64) {
 
 // cgroups gives the directories of the process's cgroup of CPU time and of those
 // above it, of version 2 and of version 1, wherever they are mounted.
-func cgroups(groups, mounts string) func(yield func(string) bool) {
+func cgroups(groups, mounts string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for line := range strings.Lines(mounts) {
 			mount, fs, ok := strings.Cut(strings.TrimSpace(line), " - ")
