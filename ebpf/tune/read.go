@@ -134,8 +134,20 @@ func (m *Machine) readCounters() {
 		return
 	}
 	m.SoftnetDrops, _ = c.Get(procfs.SoftnetDropped)
+	m.Packets = packets()
 	pages, _ := c.Get(procfs.TCPMemory)
 	m.TCPPages = int64(pages)
+}
+
+// packets adds up the first column of softnet_stat, in hexadecimal, of all CPUs.
+func packets() (n uint64) {
+	b, _ := os.ReadFile("/proc/net/softnet_stat")
+	for line := range strings.Lines(string(b)) {
+		first, _, _ := strings.Cut(line, " ")
+		v, _ := strconv.ParseUint(first, 16, 64)
+		n += v
+	}
+	return n
 }
 
 func (m *Machine) readMemory() {
