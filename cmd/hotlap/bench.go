@@ -21,6 +21,7 @@ import (
 	"hotlap/cmd/internal/progress"
 	"hotlap/cmd/internal/report"
 	"hotlap/ebpf"
+	"hotlap/ebpf/tune"
 	"hotlap/engine"
 )
 
@@ -45,6 +46,7 @@ func runBench(ctx context.Context, std *stdio, args []string) int {
 		return code
 	}
 	defer b.engine.Close()
+	warnBeforehand(std, tune.Bench, &o.engine, o.urls, o.progress)
 	return b.run(ctx)
 }
 

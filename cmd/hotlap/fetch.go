@@ -15,6 +15,7 @@ import (
 	"hotlap/cmd/internal/output"
 	"hotlap/cmd/internal/progress"
 	"hotlap/cmd/internal/report"
+	"hotlap/ebpf/tune"
 	"hotlap/engine"
 )
 
@@ -35,6 +36,7 @@ func runFetch(ctx context.Context, std *stdio, args []string) int {
 	if code := f.open(); code != exitOK {
 		return code
 	}
+	warnBeforehand(std, tune.Fetch, &o.engine, o.urls, o.progress)
 	return f.run(ctx)
 }
 

@@ -36,7 +36,7 @@ func (d *Diagnosis) Changes(only ...string) (all []Change) {
 		}
 		c := Change{Name: a.Name, Scope: a.Scope, From: a.Value, To: a.Want, Why: a.Why, Risk: a.Risk}
 		if a.Case != "" {
-			c.Why = a.Case + ". " + a.Why
+			c.Why = a.Case + ". In general: " + a.Why
 		}
 		all = append(all, c)
 	}

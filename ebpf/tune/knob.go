@@ -12,7 +12,7 @@ const (
 type Confidence string
 
 const (
-	Measured   Confidence = "measured"         // by an experiment that tune verify repeats, or by a test here
+	Measured   Confidence = "measured here"    // by an experiment that tune verify repeats, or by a test here
 	Documented Confidence = "documented"       // by the kernel's documentation or source
 	Refuted    Confidence = "folklore refuted" // widely repeated, and measured to be wrong
 )

@@ -29,13 +29,16 @@ type Machine struct {
 	MemoryBytes    int64 `json:"memory_bytes"`           // in all
 	AvailableBytes int64 `json:"memory_available_bytes"` // MemAvailable of /proc/meminfo
 
-	CPUs         int     `json:"cpus"`         // that are online
-	AllowedCPUs  int     `json:"allowed_cpus"` // that this process may run on
-	CPUQuota     float64 `json:"cpu_quota"`    // CPUs that its cgroup may use; 0 is no limit
-	Steal        float64 `json:"steal"`        // share of CPU time since boot that the hypervisor gave to others
-	Clocksource  string  `json:"clocksource"`
-	TCPPages     int64   `json:"tcp_memory_pages"` // that all TCP sockets of the machine use
-	SoftnetDrops uint64  `json:"softnet_dropped"`  // packets, since boot, that found net.core.netdev_max_backlog reached
+	CPUs        int     `json:"cpus"`         // that are online
+	AllowedCPUs int     `json:"allowed_cpus"` // that this process may run on
+	CPUQuota    float64 `json:"cpu_quota"`    // CPUs that its cgroup may use; 0 is no limit
+	Steal       float64 `json:"steal"`        // share of CPU time since boot that the hypervisor gave to others
+	Clocksource string  `json:"clocksource"`
+	TCPPages    int64   `json:"tcp_memory_pages"` // that all TCP sockets of the machine use
+	// Packets received since boot, and those that found net.core.netdev_max_backlog
+	// reached.
+	Packets      uint64 `json:"softnet_processed"`
+	SoftnetDrops uint64 `json:"softnet_dropped"`
 
 	Qdiscs map[string]string `json:"qdiscs"` // the root queueing discipline by device
 

@@ -88,6 +88,7 @@ type world struct {
 	testing.TB
 	ns      *lab.Namespace
 	options Options
+	shell   string // what a shell does before it runs a task, or nothing
 }
 
 func newWorld(t testing.TB) *world {
@@ -102,7 +103,7 @@ func newWorld(t testing.TB) *world {
 	if err := os.MkdirAll(filepath.Join(dir, "root/etc/sysctl.d"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return &world{t, ns, Options{Journal: filepath.Join(dir, "journal"), Root: filepath.Join(dir, "root"), anywhere: true}}
+	return &world{TB: t, ns: ns, options: Options{Journal: filepath.Join(dir, "journal"), Root: filepath.Join(dir, "root"), anywhere: true}}
 }
 
 func (w *world) do(f func() error) {
@@ -153,7 +154,14 @@ func (w *world) run(t task) (out string, killed bool, err error) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	cmd := exec.Command("/proc/self/exe")
+	self, err := os.Executable()
+	if err != nil {
+		w.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	if w.shell != "" {
+		cmd = exec.Command("/bin/sh", "-c", w.shell+` && exec "$0"`, self)
+	}
 	cmd.Env = append(os.Environ(), taskVar+"="+string(text), "GORACE=atexit_sleep_ms=0")
 	if t.ReadOnly {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}

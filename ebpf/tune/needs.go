@@ -65,7 +65,7 @@ func wider(l Load, m *Machine) (wide, reserved, why string) {
 	p := PortsFor(l, m)
 	switch {
 	case l.atOnce() > p.Open:
-		why = fmt.Sprintf("%d connections at once to one destination need as many ports; there are %d", l.atOnce(), p.Open)
+		why = fmt.Sprintf("%s connections at once to one destination need as many ports; there are %s", count(float64(l.atOnce())), count(float64(p.Open)))
 	case !suffices(l, reusing(l, m)):
 		why = "every port it adds is one more connection in the time for which ports are held"
 	default:
@@ -118,7 +118,7 @@ func needSomaxconn(l Load, m *Machine) Need {
 	case !l.servedHere():
 		return Need{Why: "the server is elsewhere: it is that machine's that counts"}
 	case l.Connections <= value+1:
-		return Need{Why: fmt.Sprintf("%d connections fit into a queue of %d, should all come at once", l.Connections, value)}
+		return Need{Why: fmt.Sprintf("%s connections fit into a queue of %s, should all come at once", count(float64(l.Connections)), count(float64(value)))}
 	}
 	return Need{Want: fmt.Sprint(max(burstQueue, powerOfTwo(l.Connections)))}
 }
@@ -158,21 +158,26 @@ func needSmallBuffers(name string, initial int) func(Load, *Machine) Need {
 	return func(l Load, m *Machine) Need {
 		b := m.numbers(name)
 		if len(b) != 3 || l.Connections <= manyConnections || b[1] <= initial {
-			return Need{Why: fmt.Sprintf("its maximum stays; the value in the middle matters from %d connections on", manyConnections)}
+			return Need{Why: "its maximum stays; the value in the middle matters from " + count(manyConnections) + " connections on"}
 		}
 		return Need{Want: fmt.Sprintf("%d\t%d\t%d", min(b[0], initial), initial, b[2]), Why: "so that many connections begin small; each grows as it needs to"}
 	}
 }
 
+// fewDrops is the share of packets dropped since boot below which it was an
+// accident, such as a test of ours.
+const fewDrops = 1e-4
+
 func needDeviceBacklog(_ Load, m *Machine) Need {
-	if m.SoftnetDrops == 0 {
-		return Need{Why: "no packet has been dropped for it since boot"}
-	}
 	const want = 10000
-	if m.number("net.core.netdev_max_backlog", 1000) >= want {
-		return Need{Why: fmt.Sprintf("%d packets were dropped since boot, and it is large already: give packets to more CPUs (RPS)", m.SoftnetDrops)}
+	drops := fmt.Sprintf("%s packets of %s were dropped for it since boot", count(float64(m.SoftnetDrops)), count(float64(m.Packets)))
+	switch {
+	case float64(m.SoftnetDrops) <= fewDrops*float64(m.Packets):
+		return Need{Why: drops}
+	case m.number("net.core.netdev_max_backlog", 1000) >= want:
+		return Need{Why: drops + ", and it is large already: give packets to more CPUs (RPS)"}
 	}
-	return Need{fmt.Sprint(want), fmt.Sprintf("%d packets were dropped for it since boot", m.SoftnetDrops)}
+	return Need{fmt.Sprint(want), drops}
 }
 
 func needConntrack(l Load, m *Machine) Need {
@@ -181,9 +186,9 @@ func needConntrack(l Load, m *Machine) Need {
 	case m.number(conntrackCount, 0) == 0:
 		return Need{Why: "nothing is tracked here"}
 	case entries <= most:
-		return Need{Why: fmt.Sprintf("%d entries fit", entries)}
+		return Need{Why: count(float64(entries)) + " entries fit"}
 	}
-	return Need{fmt.Sprint(powerOfTwo(entries)), fmt.Sprintf("this load has up to %d entries; beyond the limit packets are dropped", entries)}
+	return Need{fmt.Sprint(powerOfTwo(entries)), fmt.Sprintf("this load has up to %s entries; beyond the limit packets are dropped", count(float64(entries)))}
 }
 
 const (

@@ -2,6 +2,7 @@ package tune
 
 import (
 	"fmt"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -65,7 +66,7 @@ func persistedText(values map[string]string) string {
 }
 
 // assignments reads a file as sysctl.d(5) has it.
-func assignments(text string) func(yield func(name, value string) bool) {
+func assignments(text string) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for line := range strings.Lines(text) {
 			line = strings.TrimSpace(line)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -46,6 +47,18 @@ type Limit struct {
 	Fixes   []string `json:"fixes,omitempty"`
 }
 
+// Advice is one or the other of the fixes, as a sentence without its end.
+func (l Limit) Advice() string {
+	switch n := len(l.Fixes); n {
+	case 0:
+		return ""
+	case 1:
+		return l.Fixes[0]
+	default:
+		return strings.Join(l.Fixes[:n-1], ", ") + ", or " + l.Fixes[n-1]
+	}
+}
+
 // Fact is something of the machine that no knob changes.
 type Fact struct {
 	Name string `json:"name"`
@@ -54,11 +67,7 @@ type Fact struct {
 }
 
 // Well says that nothing would hold the load back.
-func (d *Diagnosis) Well() bool {
-	return !slices.ContainsFunc(d.Advice, func(a Advice) bool { return a.Want != "" }) &&
-		!slices.ContainsFunc(d.Limits, func(l Limit) bool { return !l.OK }) &&
-		!slices.ContainsFunc(d.Facts, func(f Fact) bool { return !f.OK })
-}
+func (d *Diagnosis) Well() bool { return len(d.Hindrances()) == 0 }
 
 // Diagnose says what a load needs of a machine.
 func Diagnose(l Load, m *Machine) *Diagnosis {
@@ -68,6 +77,35 @@ func Diagnose(l Load, m *Machine) *Diagnosis {
 		d.Advice = append(d.Advice, advise(&Knobs[i], l, m))
 	}
 	return d
+}
+
+// After is the diagnosis once changes are made.
+func (d *Diagnosis) After(changes []Change) *Diagnosis {
+	m := d.Machine
+	for _, c := range changes {
+		m = m.with(c.Name, c.To)
+	}
+	return Diagnose(d.Load, m)
+}
+
+// Hindrances are the names of what would hold the load back.
+func (d *Diagnosis) Hindrances() (names []string) {
+	for _, l := range d.Limits {
+		if !l.OK {
+			names = append(names, l.Name)
+		}
+	}
+	for _, a := range d.Advice {
+		if a.Want != "" {
+			names = append(names, a.Name)
+		}
+	}
+	for _, f := range d.Facts {
+		if !f.OK {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
 
 func advise(k *Knob, l Load, m *Machine) Advice {
@@ -267,9 +305,12 @@ func facts(l Load, m *Machine) []Fact {
 	return append(all, Fact{"congestion control", strings.Join(append([]string{m.Sysctls["net.ipv4.tcp_congestion_control"]}, qdiscs...), ", "), true})
 }
 
-// count writes a number with its thousands apart.
+// count writes a number with its thousands apart, and a small one's first decimal.
 func count(n float64) string {
-	s := fmt.Sprintf("%.0f", n)
+	if n < 10 {
+		return strconv.FormatFloat(math.Floor(10*n)/10, 'g', -1, 64)
+	}
+	s := fmt.Sprintf("%.0f", math.Floor(n))
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}

@@ -71,11 +71,6 @@ func (m *Machine) usablePorts() int {
 		out[l.Address.Port()] = true
 	}
 	n := 0
-	// The search goes over an even number of ports, where there are two or more
-	// (__inet_hash_connect).
-	if count := high - low + 1; count > 1 && count%2 == 1 {
-		high--
-	}
 	for p := low; p <= high; p++ {
 		if !out[p] {
 			n++

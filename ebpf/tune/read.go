@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"os"
 	"os/exec"
@@ -133,8 +134,20 @@ func (m *Machine) readCounters() {
 		return
 	}
 	m.SoftnetDrops, _ = c.Get(procfs.SoftnetDropped)
+	m.Packets = packets()
 	pages, _ := c.Get(procfs.TCPMemory)
 	m.TCPPages = int64(pages)
+}
+
+// packets adds up the first column of softnet_stat, in hexadecimal, of all CPUs.
+func packets() (n uint64) {
+	b, _ := os.ReadFile("/proc/net/softnet_stat")
+	for line := range strings.Lines(string(b)) {
+		first, _, _ := strings.Cut(line, " ")
+		v, _ := strconv.ParseUint(first, 16, 64)
+		n += v
+	}
+	return n
 }
 
 func (m *Machine) readMemory() {
@@ -221,7 +234,7 @@ func quota() (cpus float64) {
 
 // cgroups gives the directories of the process's cgroup of CPU time and of those
 // above it, of version 2 and of version 1, wherever they are mounted.
-func cgroups(groups, mounts string) func(yield func(string) bool) {
+func cgroups(groups, mounts string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for line := range strings.Lines(mounts) {
 			mount, fs, ok := strings.Cut(strings.TrimSpace(line), " - ")

@@ -34,7 +34,7 @@ func watchSysctls(names []string, read func(string) (string, error)) *Watcher {
 	return w
 }
 
-// Poll reads them all, in some 100 us, and returns what has changed since the
+// Poll reads them all, in a quarter of a millisecond, and returns what has changed since the
 // last time. One that cannot be read, before or now, is passed over.
 func (w *Watcher) Poll(now time.Time) (changed []Drift) {
 	for _, name := range w.names {
