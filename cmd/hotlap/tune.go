@@ -20,9 +20,11 @@ const tuneUsage = `Usage:
     hotlap tune check [LOAD] [--json]
     hotlap tune apply [LOAD] [--dry-run] [--yes] [--persist] [--journal DIR] [--json] [KNOB...]
     hotlap tune rollback [--force] [--journal DIR] [--json]
+    hotlap tune verify [--json] [KNOB...]
 
 What a load needs of this machine's kernel: check says it, apply sets it, and
-rollback undoes all that apply has set. A KNOB is a sysctl, with or without its
+rollback undoes all that apply has set; verify puts knobs to the test in throwaway
+namespaces: hotlap tune verify --help. A KNOB is a sysctl, with or without its
 beginning: somaxconn. Those whose advice is to leave them are never written.
 
 LOAD (k and m mean thousand and million):
@@ -60,6 +62,7 @@ var tuneCommands = []command{
 	{"check", runTuneCheck},
 	{"apply", runTuneApply},
 	{"rollback", runTuneRollback},
+	{"verify", runTuneVerify},
 }
 
 func runTune(ctx context.Context, std *stdio, args []string) int {

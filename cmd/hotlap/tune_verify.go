@@ -48,9 +48,8 @@ or 143 ended by a signal.
 const insideVar = "HOTLAP_TUNE_VERIFY_INSIDE"
 
 func runTuneVerify(ctx context.Context, std *stdio, args []string) int {
-	flags := pflag.NewFlagSet("tune verify", pflag.ContinueOnError)
+	flags := tuneFlags("verify", nil)
 	asJSON := flags.Bool("json", false, "")
-	flags.Usage = func() {}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(std.out, tuneVerifyUsage)
