@@ -62,9 +62,13 @@ func runTuneVerify(ctx context.Context, std *stdio, args []string) int {
 		return std.misuse("tune verify", "%v", err)
 	}
 	inside := os.Getenv(insideVar) != ""
-	if err := tune.CanVerify(); err != nil && !inside && errors.Is(err, tune.ErrPrivilege) {
-		return verifyInside(std, err)
-	} else if err != nil {
+	switch err := tune.CanVerify(); {
+	case errors.Is(err, tune.ErrPrivilege) && !inside:
+		return verifyInside(std)
+	case errors.Is(err, tune.ErrPrivilege):
+		std.complain("tune verify", "%v\n%s", err, verifyNeeds)
+		return exitFailed
+	case err != nil:
 		std.complain("tune verify", "%v", err)
 		return exitFailed
 	}
@@ -82,38 +86,45 @@ func runTuneVerify(ctx context.Context, std *stdio, args []string) int {
 }
 
 // verifyInside runs the command again in a user namespace.
-func verifyInside(std *stdio, why error) int {
+func verifyInside(std *stdio) int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), insideVar+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = std.in, std.out, std.err
 	tune.EnterUserNamespace(cmd)
-	// A signal from the terminal is for both: the other one ends, and says how.
-	signal.Ignore(os.Interrupt)
-	terminated := make(chan os.Signal, 1)
-	signal.Notify(terminated, syscall.SIGTERM)
-	err := cmd.Start()
-	if err == nil {
-		go func() {
-			for s := range terminated {
+	signals := make(chan os.Signal, 2)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		if !signal.Ignored(s) { // or the other process would not ignore it
+			signal.Notify(signals, s)
+		}
+	}
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		std.complain("tune verify", "a user namespace of its own: %v\n%s", err, verifyNeeds)
+		return exitFailed
+	}
+	go func() {
+		for s := range signals {
+			if s == syscall.SIGTERM { // an interrupt from the terminal is for both
 				_ = cmd.Process.Signal(s)
 			}
-		}()
-		err = cmd.Wait()
-	}
+		}
+	}()
+	err := cmd.Wait()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:
 		return exit.ExitCode()
 	case err != nil:
-		std.complain("tune verify", "%v", why)
-		std.complain("tune verify", "run it as root (CAP_SYS_ADMIN and CAP_NET_ADMIN; CAP_BPF and CAP_PERFMON for all of it), "+
-			"or let users make user namespaces (user.max_user_namespaces; kernel.unprivileged_userns_clone and "+
-			"kernel.apparmor_restrict_unprivileged_userns where they exist): %v", err)
+		std.complain("tune verify", "in a user namespace: %v", err)
 		return exitFailed
 	}
 	return exitOK
 }
+
+const verifyNeeds = `It needs root: CAP_SYS_ADMIN and CAP_NET_ADMIN, and CAP_BPF and CAP_PERFMON for all
+of it. Or let users make user namespaces (user.max_user_namespaces, and where they
+exist kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns).`
 
 // A verification is one run of the command.
 type verification struct {
