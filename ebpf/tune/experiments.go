@@ -73,7 +73,7 @@ func (e *Experiment) with() (list []string) {
 
 // Loads, in connections. They are small: an effect is a count that moves.
 const (
-	refusedBurst = 300 // beyond what the queue holds
+	refusedBurst = 100 // beyond what the queue holds; and more than 1 % of all
 	churned      = 100 // in each of two rounds; ports too
 	// mostFiles is more than any load has open.
 	mostFiles = 2*(largestQueue+refusedBurst) + 200

@@ -127,13 +127,19 @@ func CanVerify() error {
 func EnterUserNamespace(cmd *exec.Cmd) { lab.EnterUser(cmd) }
 
 // Verify makes an experiment. It returns early where ctx ends, with its error in the Proof.
-func Verify(ctx context.Context, e *Experiment) Proof { return e.verify(ctx, true) }
+func Verify(ctx context.Context, e *Experiment) Proof {
+	machine, err := readReplica()
+	if err != nil {
+		return Proof{Knob: e.Knob, Case: e.Case, Load: e.Load, Err: err, Error: err.Error()}
+	}
+	return e.verify(ctx, machine, true)
+}
 
 // verify without turning leaves the knob as it was: nothing may then have an effect.
-func (e *Experiment) verify(ctx context.Context, turning bool) Proof {
+func (e *Experiment) verify(ctx context.Context, machine replica, turning bool) Proof {
 	start := time.Now()
 	p := Proof{Knob: e.Knob, Case: e.Case, Load: e.Load, With: e.with(), Metrics: e.Metrics}
-	p.Err = e.prove(ctx, &p, turning)
+	p.Err = e.prove(ctx, &p, machine, turning)
 	if p.Err == nil {
 		p.Verdict = Judge(e.Metrics, figures(p.Before), figures(p.After))
 	} else {
@@ -143,11 +149,7 @@ func (e *Experiment) verify(ctx context.Context, turning bool) Proof {
 	return p
 }
 
-func (e *Experiment) prove(ctx context.Context, p *Proof, turning bool) error {
-	machine, err := readReplica()
-	if err != nil {
-		return err
-	}
+func (e *Experiment) prove(ctx context.Context, p *Proof, machine replica, turning bool) error {
 	current, known := machine[e.Knob]
 	if !known {
 		return fmt.Errorf("%w: it has no %s", ErrAbsent, e.Knob)

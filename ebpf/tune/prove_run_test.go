@@ -33,12 +33,25 @@ var verdicts = map[string]Verdict{
 	"net.ipv4.tcp_slow_start_after_idle under bbr":  NoEffect,
 }
 
+// defaults are the kernel's of what the verdicts depend on: this machine may have
+// been tuned.
+var defaults = replica{
+	somaxconn: "4096", portRange: "32768 60999", twReuse: "2", maxTWBuckets: "131072", timestamps: "1",
+	"net.ipv4.tcp_max_syn_backlog": "2048", "net.ipv4.tcp_fin_timeout": "60", "net.ipv4.tcp_abort_on_overflow": "0",
+	"net.ipv4.tcp_slow_start_after_idle": "1", "net.ipv4.tcp_syncookies": "1",
+}
+
 // atOnce is how many experiments run at a time: they wait more than they work.
 const atOnce = 6
 
 // proveAll makes all experiments, and lets check look at each.
 func proveAll(t *testing.T, turning bool, check func(t *testing.T, p *Proof)) {
 	t.Helper()
+	machine, err := readReplica()
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(machine, defaults)
 	all := Experiments()
 	proofs := make([]Proof, len(all))
 	var wait sync.WaitGroup
@@ -47,7 +60,7 @@ func proveAll(t *testing.T, turning bool, check func(t *testing.T, p *Proof)) {
 		wait.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			proofs[i] = e.verify(context.Background(), turning)
+			proofs[i] = e.verify(context.Background(), machine, turning)
 		})
 	}
 	wait.Wait()
