@@ -46,7 +46,9 @@ func runBench(ctx context.Context, std *stdio, args []string) int {
 		return code
 	}
 	defer b.engine.Close()
-	warnBeforehand(std, tune.Bench, &o.engine, o.urls, o.progress)
+	if !o.load.Open() {
+		warnBeforehand(std, tune.Bench, &o.engine, o.urls, o.load.Count, o.progress)
+	}
 	return b.run(ctx)
 }
 

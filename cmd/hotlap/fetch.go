@@ -36,7 +36,7 @@ func runFetch(ctx context.Context, std *stdio, args []string) int {
 	if code := f.open(); code != exitOK {
 		return code
 	}
-	warnBeforehand(std, tune.Fetch, &o.engine, o.urls, o.progress)
+	warnBeforehand(std, tune.Fetch, &o.engine, o.urls, int64(len(o.urls)), o.progress)
 	return f.run(ctx)
 }
 

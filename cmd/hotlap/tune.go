@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -104,28 +103,28 @@ func tuneFlags(name string, l *tune.Load) *pflag.FlagSet {
 
 // parseTo reads ADDR, ADDR:PORT or :PORT.
 func parseTo(s string, l *tune.Load) error {
-	host, port := s, ""
-	if i := strings.LastIndexByte(s, ':'); i >= 0 && (strings.Count(s, ":") == 1 || s[i-1] == ']') {
-		host, port = s[:i], s[i+1:]
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			return fmt.Errorf("%q is no port", port)
-		}
-		l.Port = uint16(n)
+	text, local := s, strings.HasPrefix(s, ":") && !strings.HasPrefix(s, "::")
+	if rest, ok := strings.CutPrefix(s, "localhost"); ok {
+		text = "127.0.0.1" + rest
+	} else if local {
+		text = "0.0.0.0" + s
 	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if host == "" && port != "" {
-		return nil
-	}
-	if host == "localhost" {
-		l.Loopback = true
-		return nil
-	}
-	a, err := netip.ParseAddr(host)
+	to, err := netip.ParseAddrPort(text)
 	if err != nil {
-		return fmt.Errorf("%q is no address such as 192.0.2.7, 127.0.0.1:8080 or [::1]:8080", s)
+		var a netip.Addr
+		if a, err = netip.ParseAddr(text); err == nil {
+			to = netip.AddrPortFrom(a, 0)
+		}
+	} else if to.Port() == 0 {
+		err = errors.New("port 0")
 	}
-	l.Loopback = a.Unmap().IsLoopback()
+	if err != nil {
+		return fmt.Errorf("%q is no address such as 192.0.2.7, 127.0.0.1:8080, [::1]:8080 or :8080", s)
+	}
+	l.Port = to.Port()
+	if !local {
+		l.Loopback = to.Addr().Unmap().IsLoopback()
+	}
 	return nil
 }
 

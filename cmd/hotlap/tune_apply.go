@@ -69,8 +69,11 @@ func (s *stdio) tuneResult(command string, asJSON bool, result any, err error) i
 		return exitOK
 	}
 	s.complain("tune "+command, "%v", err)
-	if a, ok := result.(*tune.Applied); ok && len(a.Done) > 0 {
-		fmt.Fprintf(s.err, "done: %s\nnot done: %s\nhotlap tune rollback undoes what was done\n", names(a.Done), names(a.Rest))
+	if a, ok := result.(*tune.Applied); ok {
+		fmt.Fprintf(s.err, "done: %s\nnot done: %s\n", names(a.Done), names(a.Rest))
+		if len(a.Done) > 0 {
+			fmt.Fprintln(s.err, "hotlap tune rollback undoes what was done")
+		}
 	}
 	return exitFailed
 }

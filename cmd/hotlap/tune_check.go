@@ -94,7 +94,7 @@ func writeDiagnosis(w io.Writer, d *tune.Diagnosis, color bool) error {
 		p.printf("\nThese would hold it back: %s.\n", strings.Join(d.Hindrances(), ", "))
 	}
 	if n := len(d.Changes()); n > 0 {
-		p.printf("hotlap tune apply changes %d knobs, hotlap tune rollback puts them back.\n", n)
+		p.printf("Knobs that hotlap tune apply changes, and hotlap tune rollback puts back: %d.\n", n)
 	}
 	return p.err
 }

@@ -9,19 +9,23 @@ import (
 	"hotlap/engine"
 )
 
-// warnBeforehand says in a line why a run cannot work, where that is certain. Who
-// wants no progress wants no such line either.
-func warnBeforehand(std *stdio, role tune.Role, c *engine.Config, urls []string, progress string) {
-	if progress == "never" || c.UnixSocket != "" {
+// warnBeforehand says in a line why a run cannot work, where that is certain: not
+// where a rate decides how many connections there will be. Requests is how many
+// there are, 0 for no end to see. Who wants no progress wants no such line either.
+func warnBeforehand(std *stdio, role tune.Role, c *engine.Config, urls []string, requests int64, progress string) {
+	if progress == "never" || c.UnixSocket != "" || c.Rate > 0 || c.HostRate > 0 {
 		return
 	}
 	// Connections are taken as kept alive: with Connection: close the engine lets
 	// the server close first, and then no port of ours waits.
 	l := tune.Load{For: role, Connections: c.Connections, Sources: sources(c.Sources), Destinations: destinations(urls, c)}
+	if requests > 0 {
+		l.Connections = int(min(int64(c.Connections), requests))
+	}
 	if l.Destinations == 0 { // as many as there are connections: no port is missed
-		l.Destinations = c.Connections
+		l.Destinations = l.Connections
 	} else {
-		l.Connections = min(c.Connections, c.PerHost*l.Destinations)
+		l.Connections = min(l.Connections, c.PerHost*l.Destinations)
 	}
 	if w := tune.Warning(l); w != "" {
 		std.complain(string(role), "warning: %s", w)

@@ -130,7 +130,7 @@ func Apply(changes []Change, o Options) (*Applied, error) {
 func (o *Options) possible(changes []Change) error {
 	var errs []error
 	for _, c := range changes {
-		if err := writable(c.Name); err != nil {
+		if err := c.possible(); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", c.Name, err))
 		}
 	}
@@ -145,6 +145,19 @@ func (o *Options) possible(changes []Change) error {
 		return fmt.Errorf("nothing was changed:\n%w", errors.Join(errs...))
 	}
 	return nil
+}
+
+func (c *Change) possible() error {
+	k, ok := Find(c.Name)
+	switch {
+	case !ok || k.Name != c.Name:
+		return errors.New("no knob of the table")
+	case k.Leave:
+		return fmt.Errorf("the advice is to leave it: %s", k.Why)
+	case k.Scope == Host && !initialNamespace():
+		return errors.New("it is the machine's: change it in the initial network namespace")
+	}
+	return writable(c.Name)
 }
 
 // writer makes changes that are in the journal first.
