@@ -8,7 +8,9 @@
 //  3. Apply writes what was advised. Before each write it is in a journal, on
 //     disk; after it the value is read back.
 //  4. Rollback undoes what the journal has, where the value is still ours.
+//  5. Verify puts a knob to the test in throwaway namespaces, and Judge, which is
+//     pure, says what came of it. Nothing of the host's is written.
 //
-// All of it works on the network namespace of the calling thread. Settings of the
+// All the rest works on the network namespace of the calling thread. Settings of the
 // machine are only written from the initial one.
 package tune
