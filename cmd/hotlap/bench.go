@@ -21,6 +21,7 @@ import (
 	"hotlap/cmd/internal/progress"
 	"hotlap/cmd/internal/report"
 	"hotlap/ebpf"
+	"hotlap/ebpf/tune"
 	"hotlap/engine"
 )
 
@@ -46,6 +47,9 @@ func runBench(ctx context.Context, std *stdio, args []string) int {
 	}
 	defer b.engine.Close()
 	defer b.o.load.Kernel.Close()
+	if !o.load.Open() {
+		warnBeforehand(std, tune.Bench, &o.engine, o.urls, o.load.Count, o.progress)
+	}
 	return b.run(ctx)
 }
 

@@ -17,6 +17,7 @@ import (
 	"hotlap/cmd/internal/output"
 	"hotlap/cmd/internal/progress"
 	"hotlap/cmd/internal/report"
+	"hotlap/ebpf/tune"
 	"hotlap/engine"
 )
 
@@ -38,6 +39,7 @@ func runFetch(ctx context.Context, std *stdio, args []string) int {
 	if code := f.open(); code != exitOK {
 		return code
 	}
+	warnBeforehand(std, tune.Fetch, &o.engine, o.urls, int64(len(o.urls)), o.progress)
 	return f.run(ctx)
 }
 

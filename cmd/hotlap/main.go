@@ -16,6 +16,7 @@ Usage: hotlap COMMAND [flags] [arguments]
   pipe      send requests for a program, such as one in Python
   bench     load a server and measure it honestly
   serve     run a target server to try things against
+  tune      see, set and undo the kernel's settings that a load needs
   watch     see what the kernel does to TCP sockets: queues, drops, resets
   demo      serve and fetch a million URLs, and check each answer
   version   print the version
@@ -56,6 +57,7 @@ var commands = []command{
 	{"pipe", runPipe},
 	{"bench", runBench},
 	{"serve", runServe},
+	{"tune", runTune},
 	{"watch", runWatch},
 	{"demo", runDemo},
 	{"version", runVersion},

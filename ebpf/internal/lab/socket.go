@@ -116,6 +116,30 @@ func (ns *Namespace) Connect(to netip.AddrPort) (*Socket, error) {
 	return s, nil
 }
 
+// ConnectFrom is Connect from an address of the namespace, with a port that the
+// kernel chooses when it knows the destination: bind(2) alone would want one that
+// is free for all.
+func (ns *Namespace) ConnectFrom(from netip.Addr, to netip.AddrPort) (*Socket, error) {
+	s, err := ns.Socket(to.Addr())
+	if err != nil {
+		return nil, err
+	}
+	if err = s.setInt(unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err == nil {
+		err = unix.Bind(s.fd, sockaddr(netip.AddrPortFrom(from, 0)))
+	}
+	if err == nil {
+		err = unix.Connect(s.fd, sockaddr(to))
+	}
+	if err == nil || err == unix.EINPROGRESS {
+		err = s.Connected()
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
 // Connected waits until a connection that was begun is made or has failed.
 func (s *Socket) Connected() error {
 	if err := s.poll(unix.POLLOUT); err != nil {
