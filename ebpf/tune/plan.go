@@ -79,13 +79,30 @@ func Diagnose(l Load, m *Machine) *Diagnosis {
 	return d
 }
 
-// After is the diagnosis once changes are made.
+// After is the diagnosis once changes are made, and servers that asked for a
+// longer queue than they got are started again.
 func (d *Diagnosis) After(changes []Change) *Diagnosis {
 	m := d.Machine
 	for _, c := range changes {
+		if c.Name == somaxconn {
+			m = m.restarted(c)
+		}
 		m = m.with(c.Name, c.To)
 	}
 	return Diagnose(d.Load, m)
+}
+
+// restarted is the machine with the queues of those servers as long as they can be.
+func (m *Machine) restarted(c Change) *Machine {
+	n := *m
+	n.Listeners = slices.Clone(m.Listeners)
+	for i := range n.Listeners {
+		l := &n.Listeners[i]
+		if l.Drops = 0; int(l.Backlog) >= m.number(somaxconn, 0) {
+			l.Backlog = uint32(n.with(somaxconn, c.To).number(somaxconn, 0))
+		}
+	}
+	return &n
 }
 
 // Hindrances are the names of what would hold the load back.
@@ -262,10 +279,10 @@ func queueLimits(l Load, m *Machine) (limits []Limit) {
 			r.Says = fmt.Sprintf("it has refused %s SYNs since it began; its queue holds %s", count(float64(s.Drops)), count(float64(room)))
 		}
 		if !r.OK {
-			if somaxconn := m.number("net.core.somaxconn", 0); int(s.Backlog) >= somaxconn {
-				r.Fixes = append(r.Fixes, "raise net.core.somaxconn and start the server again")
+			if most := m.number(somaxconn, 0); int(s.Backlog) >= most {
+				r.Fixes = append(r.Fixes, "raise "+somaxconn+" and start the server again")
 			} else {
-				r.Fixes = append(r.Fixes, fmt.Sprintf("the server's own backlog: it asks for %d, less than somaxconn %d", s.Backlog, somaxconn))
+				r.Fixes = append(r.Fixes, fmt.Sprintf("raise the server's own backlog: it asked for %d, somaxconn is %d", s.Backlog, most))
 			}
 		}
 		limits = append(limits, r)

@@ -150,6 +150,23 @@ func TestAdviceEnds(t *testing.T) {
 	}
 }
 
+// A queue that somaxconn cut is longer once the server is started again, one that
+// the server chose is not.
+func TestAfterSomaxconn(t *testing.T) {
+	for _, c := range []struct {
+		backlog uint32
+		well    bool
+	}{{4096, true}, {128, false}} {
+		m := listening(aMachine("net.ipv4.tcp_congestion_control=bbr"), 80)
+		m.Listeners[0].Backlog = c.backlog
+		d := Diagnose(Load{For: Serve, Connections: 5000, Port: 80}, m)
+		d.Machine.Files.Soft = d.Machine.Files.Hard
+		if after := d.After(d.Changes()); d.Well() || after.Well() != c.well {
+			t.Errorf("backlog %d: %v, then %v", c.backlog, d.Hindrances(), after.Hindrances())
+		}
+	}
+}
+
 // Settings of the machine are not changed from another namespace; a knob brings
 // the one that has to come first.
 func TestChanges(t *testing.T) {
@@ -242,7 +259,7 @@ func TestPreflightSays(t *testing.T) {
 			m := listening(aMachine(), 80)
 			m.Listeners[0].Drops = 7
 			return m
-		}(), false, "it has refused 7 SYNs since it began; its queue holds 129 | the server's own backlog: it asks for 128, less than somaxconn 4096"},
+		}(), false, "it has refused 7 SYNs since it began; its queue holds 129 | raise the server's own backlog: it asked for 128, somaxconn is 4096"},
 	} {
 		for _, r := range Preflight(c.load, c.m) {
 			if !strings.HasPrefix(r.Name, c.name) {
