@@ -116,10 +116,10 @@ func (k *call) chunk(off int) []byte {
 }
 
 // complete fills in what the Result says about time. headAt is when the call
-// became the first in line on its connection.
-func (k *call) complete(e *Engine, now, headAt int64) {
+// became the first in line on its connection, start when it was accepted.
+func (k *call) complete(start time.Time, now, headAt int64) {
 	k.begin()
-	k.Start = e.wall.Add(time.Duration(k.accepted))
+	k.Start = start
 	k.Attempts = int(k.attempts)
 	if k.peer != nil {
 		k.Remote, k.TLS = k.peer.remote, k.peer.secured

@@ -118,6 +118,10 @@ func (c *conn) fill(now int64, most int) {
 	}
 	for ; most > 0; most-- {
 		if c.pipe.n == 0 && c.state == connOpen && o.soloIsNext() {
+			if o.freshIsNext() && c.answers > 0 {
+				o.l.mark(o) // to have a connection made
+				return
+			}
 			if c.room() > 0 && o.paced(now) {
 				c.assign(o.solo.popFront(), now)
 			}

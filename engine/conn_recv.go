@@ -30,6 +30,9 @@ func (c *conn) readable() {
 			c.in.last = now
 			c.received(now, l.rbuf[:held+n])
 			switch {
+			case c.state == connOpen && c.lingers && c.gone:
+				c.close(now, cause{}) // the FIN is announced, and nothing else is waited for
+				return
 			case c.state != connOpen || c.gone:
 			case held+n == len(l.rbuf):
 				l.makeReady(c)
@@ -304,6 +307,8 @@ func (c *conn) answered(now int64, k *call) {
 func (c *conn) ended(now int64) {
 	k := c.pipe.first()
 	switch {
+	case c.lingers:
+		c.close(now, cause{})
 	case k != nil && c.in.inBody && c.in.body.UntilClose() && c.sockErr == nil && !c.t.truncated():
 		c.answered(now, k)
 	case c.sockErr != nil:

@@ -85,6 +85,7 @@ func (k *talk) connect(c *conn, to netip.AddrPort) error {
 	c.t = p
 	return nil
 }
+func (k *talk) connected(*conn) bool       { return false }
 func (k *talk) connectError(c *conn) error { return c.t.(*peer).err }
 func (k *talk) release(c *conn)            { c.t.(*peer).closed = true }
 func (k *talk) wakeAt(at int64)            { k.wakes = at }
@@ -364,6 +365,22 @@ func TestKeptConnectionThatDiedCostsNothing(t *testing.T) {
 	q := k.accept(1)
 	k.says(q, answer("B"))
 	k.results("a 200 A", "b 200 B")
+}
+
+// Where one kept connection had died others may have: what was lost on one is
+// not risked on a second.
+func TestLostOnAKeptConnectionGoesToAFreshOne(t *testing.T) {
+	k := newTalk(t, Config{Connections: 2})
+	k.ask("a", "b")
+	p, q := k.accept(0), k.accept(1)
+	k.says(p, answer("A"))
+	k.says(q, answer("B"))
+	k.ask("c")
+	k.wrote(q, "b", "c") // the one used last
+	k.hangsUp(q)
+	k.wrote(p, "a")
+	k.says(k.accept(2), answer("C"))
+	k.results("a 200 A", "b 200 B", "c 200 C")
 }
 
 func TestIdleConnectionIsClosedByThePeer(t *testing.T) {

@@ -108,6 +108,9 @@ func (c *conn) tryNext(now int64) {
 				c.deadline = now + min(int64(nextAddressAfter), (by-now)/int64(left))
 			}
 			c.arm()
+			if c.remote.Addr().IsLoopback() && c.l.net.connected(c) {
+				c.connected(now)
+			}
 			return
 		}
 	}
@@ -182,6 +185,11 @@ func (c *conn) connectDone(now int64) {
 		c.tryNext(now)
 		return
 	}
+	c.connected(now)
+}
+
+// connected goes on with a socket that is connected.
+func (c *conn) connected(now int64) {
 	c.connectedAt = now
 	c.dropRaces()
 	if c.o.secure || c.o.proxy.tunnels(c.o.secure) {
@@ -303,6 +311,7 @@ func (s socket) write(b []byte) (int, error) {
 // script it.
 type network interface {
 	connect(c *conn, to netip.AddrPort) error // begins; the outcome is an event
+	connected(c *conn) bool                   // it has ended well already, as it mostly has within a machine
 	connectError(c *conn) error               // SO_ERROR of a connect that ended
 	release(c *conn)                          // gives up the socket
 	wakeAt(at int64)                          // has onTimer called then

@@ -32,7 +32,7 @@ func (l *loop) finishOn(c *conn, k *call, i int, now int64, err *Error) {
 	k.queued += c.waitInLine(k, i, now)
 	k.part.attach(k)
 	k.Err = err
-	k.complete(l.e, now, c.headAt)
+	k.complete(l.wallAt(k.accepted), now, c.headAt)
 	l.finish(k, now)
 }
 
@@ -40,7 +40,7 @@ func (l *loop) finishOn(c *conn, k *call, i int, now int64, err *Error) {
 func (l *loop) fail(k *call, now int64, err *Error) {
 	k.part.attach(k)
 	k.Err = err
-	k.complete(l.e, now, 0)
+	k.complete(l.wallAt(k.accepted), now, 0)
 	l.finish(k, now)
 }
 

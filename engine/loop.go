@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,14 +19,17 @@ type loop struct {
 	e     *Engine
 	index int
 
-	poller poller
-	armed  int64 // what the timer is set to, 0 is nothing
-	conns  []*conn
-	shut   []int // sockets to close when no event of this batch can name them
-	net    network
-	clock  func() int64
-	seen   int64        // what the clock said last; 0 is "not since the current event began"
-	busy   atomic.Int64 // nanoseconds in which the loop did not wait
+	poller   poller
+	armed    int64     // what the timer is set to, 0 is nothing
+	sockets  []watched // by descriptor
+	marked   int32     // the mark of the last of them
+	shut     []int     // sockets to close when no event of this batch can name them
+	net      network
+	clock    func() int64
+	lastAt   int64 // see wallAt
+	lastWall time.Time
+	seen     int64        // what the clock said last; 0 is "not since the current event began"
+	busy     atomic.Int64 // nanoseconds in which the loop did not wait
 
 	mu      sync.Mutex
 	mailbox []func(now int64)
@@ -120,6 +124,15 @@ func (l *loop) now() int64 {
 	return l.seen
 }
 
+// wallAt is the time of day at a time of the engine's clock. Requests that were
+// accepted together share one, and its cost.
+func (l *loop) wallAt(at int64) time.Time {
+	if at != l.lastAt {
+		l.lastAt, l.lastWall = at, l.e.wall.Add(time.Duration(at))
+	}
+	return l.lastWall
+}
+
 // run is the loop's goroutine: it waits for events, handles them, and ends the
 // turn. It must not be locked to its thread: letting other goroutines have
 // their turn is then 500 times dearer.
@@ -131,7 +144,7 @@ func (l *loop) run() {
 			start = l.now()
 		}
 		for i := range events {
-			l.onEvent(int(events[i].Fd), events[i].Events)
+			l.onEvent(int(events[i].Fd), events[i].Pad, events[i].Events)
 		}
 		l.endTurn()
 		end := l.now()
@@ -163,7 +176,7 @@ func (l *loop) onMail() {
 }
 
 // onEvent is called for every event of a batch.
-func (l *loop) onEvent(fd int, ev uint32) {
+func (l *loop) onEvent(fd int, mark int32, ev uint32) {
 	switch {
 	case fd == l.poller.timer:
 		l.onTimer()
@@ -171,10 +184,10 @@ func (l *loop) onEvent(fd int, ev uint32) {
 	case fd == l.poller.waker:
 		l.onMail()
 		return
-	case fd >= len(l.conns) || l.conns[fd] == nil:
-		return // closed earlier in this batch
+	case fd >= len(l.sockets) || l.sockets[fd].c == nil || l.sockets[fd].mark != mark:
+		return // of a socket that has been given up
 	}
-	c := l.conns[fd]
+	c := l.sockets[fd].c
 	for i := range c.races {
 		if c.fd != fd && c.races[i].fd == fd {
 			c.swap(i)
@@ -357,18 +370,27 @@ func (l *loop) makeReady(c *conn) {
 	}
 }
 
+// watched is who has a socket. The mark tells its events from late ones of an
+// earlier socket with the same number, which a process that is being forked may
+// have kept open.
+type watched struct {
+	c    *conn
+	mark int32
+}
+
 // connect begins to connect c: see network.
 func (l *loop) connect(c *conn, to netip.AddrPort) error {
 	fd, err := l.openSocket(to)
 	if err != nil {
 		return err
 	}
-	for fd >= len(l.conns) {
-		l.conns = append(l.conns, nil)
+	for fd >= len(l.sockets) {
+		l.sockets = append(l.sockets, watched{})
 	}
 	c.fd, c.t = fd, socket{fd}
-	l.conns[fd] = c
-	if err := l.poller.addSocket(fd); err != nil {
+	l.marked++
+	l.sockets[fd] = watched{c, l.marked}
+	if err := l.poller.addSocket(fd, l.marked); err != nil {
 		l.releaseSocket(c)
 		return err
 	}
@@ -380,6 +402,11 @@ func (l *loop) openSocket(to netip.AddrPort) (int, error) {
 		return openUnix(path)
 	}
 	return l.e.locals.openSocket(to)
+}
+
+// connected asks for the peer's name, which there is when the handshake is over.
+func (l *loop) connected(c *conn) bool {
+	return socketName(unix.SYS_GETPEERNAME, c.fd).IsValid() && !toItself(c.fd, c.remote)
 }
 
 func (l *loop) connectError(c *conn) error {
@@ -395,8 +422,7 @@ func (l *loop) connectError(c *conn) error {
 
 func (l *loop) release(c *conn) {
 	fd := c.fd
-	l.poller.remove(fd)
-	l.conns[fd] = nil
+	l.sockets[fd].c = nil
 	l.shut = append(l.shut, fd)
 }
 

@@ -132,6 +132,10 @@ func (o *origin) soloIsNext() bool {
 	return o.solo.n > 0 && (o.shared.n == 0 || o.solo.front.seq < o.shared.front.seq)
 }
 
+// freshIsNext says whether the call that has waited longest was lost on a kept
+// connection that the server had closed, as it may have closed the others.
+func (o *origin) freshIsNext() bool { return o.soloIsNext() && o.solo.front.moved }
+
 // paced says whether a request may be sent now, and counts it.
 func (o *origin) paced(now int64) bool {
 	if o.pacer.take(now) {
@@ -153,7 +157,11 @@ func (o *origin) expire(now int64) {
 // pump gives waiting calls to connections.
 func (o *origin) pump(now int64) {
 	for !o.empty() && !o.slowed {
-		if n := len(o.idle); n > 0 {
+		if n := len(o.idle); n > 0 && o.freshIsNext() {
+			if len(o.conns) >= o.most {
+				o.idle[0].close(now, cause{}) // for its place
+			}
+		} else if n > 0 {
 			c := o.idle[n-1]
 			c.fill(now, 1)
 			if c.idle >= 0 { // it took nothing

@@ -31,7 +31,7 @@ func (p *poller) open() error {
 	p.waker, errs[2] = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	err := errors.Join(errs[:]...)
 	if err == nil {
-		err = errors.Join(p.add(p.timer, unix.EPOLLIN), p.add(p.waker, unix.EPOLLIN))
+		err = errors.Join(p.add(p.timer, 0, unix.EPOLLIN), p.add(p.waker, 0, unix.EPOLLIN))
 	}
 	if err != nil {
 		p.close()
@@ -49,18 +49,17 @@ func (p *poller) close() {
 	}
 }
 
-// add watches fd, once and edge-triggered.
-func (p *poller) add(fd int, events uint32) error {
-	ev := unix.EpollEvent{Fd: int32(fd), Events: events | unix.EPOLLET}
+// add watches fd, once and edge-triggered, until it is closed. Its events bear
+// the mark.
+func (p *poller) add(fd int, mark int32, events uint32) error {
+	ev := unix.EpollEvent{Fd: int32(fd), Pad: mark, Events: events | unix.EPOLLET}
 	return unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &ev)
 }
 
 // addSocket watches a socket for reading, writing and its end.
-func (p *poller) addSocket(fd int) error {
-	return p.add(fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP)
+func (p *poller) addSocket(fd int, mark int32) error {
+	return p.add(fd, mark, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP)
 }
-
-func (p *poller) remove(fd int) { _ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, fd, nil) }
 
 // now returns the events that are there, without waiting. The scheduler need
 // not hear of it: see socket.

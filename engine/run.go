@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"sync"
+
+	"time"
 )
 
 // A run is one stream of requests: a source, a sink, and the calls that carry
@@ -185,7 +187,7 @@ func (r *run) prepare(calls []*call, requests []*Request, byLoop [][]*call, now 
 }
 
 func (r *run) refuse(k *call, err *Error) *Result {
-	k.complete(r.e, k.accepted, 0)
+	k.complete(r.e.wall.Add(time.Duration(k.accepted)), k.accepted, 0)
 	k.Err = err
 	r.errors[err.Kind].Add(1)
 	return k.Result

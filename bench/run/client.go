@@ -152,9 +152,12 @@ func engineClient(name string, more ...string) client {
 	}}
 }
 
-// benchClient is hotlap bench.
-func benchClient() client {
-	return client{name: hotlapName, read: readBench, args: func(l load) []string {
+// benchClient is hotlap bench, without its observer: its peers have none. What
+// that costs is a comparison of its own (observe.go).
+func benchClient() client { return benchAs(hotlapName, "--observe=off") }
+
+func benchAs(name string, flags ...string) client {
+	return client{name: name, read: readBench, args: func(l load) []string {
 		args := []string{buildDir + "/hotlap", "bench", "-c", strconv.Itoa(l.connections), "-p", strconv.Itoa(l.depth),
 			"-d", l.duration.String(), "--loops", "1", "--json", "-"}
 		if l.closing {
@@ -163,7 +166,7 @@ func benchClient() client {
 		if l.rate > 0 {
 			args = append(args, "-R", strconv.Itoa(l.rate))
 		}
-		return append(args, l.url())
+		return append(append(args, flags...), l.url())
 	}}
 }
 
@@ -201,6 +204,17 @@ func readBench(out []byte) (s sample.Sample, err error) {
 		}
 		ResponseTime *struct{ P50 float64 }      `json:"response_time_us"`
 		Lag          *struct{ P50, P99 float64 } `json:"schedule_lag_us"`
+		Client       struct {
+			User   float64 `json:"user_s"`
+			System float64 `json:"system_s"`
+		}
+		Kernel *struct {
+			Cost struct {
+				CPU  int64 `json:"cpu_ns"`
+				Runs int64 `json:"bpf_runs"`
+				BPF  int64 `json:"bpf_ns"`
+			}
+		}
 	}
 	if err := json.Unmarshal(out, &r); err != nil {
 		return s, err
@@ -217,6 +231,11 @@ func readBench(out []byte) (s sample.Sample, err error) {
 	s.P50us = r.ResponseTime.P50
 	if r.Lag != nil {
 		s.LagP50us, s.LagP99us = r.Lag.P50, r.Lag.P99
+	}
+	if r.Kernel != nil {
+		cost := &r.Kernel.Cost
+		s.LoadSeconds, s.ObserverSeconds = r.Client.User+r.Client.System, float64(cost.CPU)/1e9
+		s.BPFRuns, s.BPFSeconds = cost.Runs, float64(cost.BPF)/1e9
 	}
 	return s, nil
 }

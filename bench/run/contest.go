@@ -40,6 +40,7 @@ type scene struct {
 	figures []figure
 	base    string // the client by whose first figure that of each is divided
 	limits  []limit
+	between []interval // said below the limits
 }
 
 // load is what one run of a client is to do.

@@ -64,6 +64,21 @@ A load.
 	}
 }
 
+func TestIntervalsAreTold(t *testing.T) {
+	values := []float64{1, 2, 3, 4, 5, 6, 7, 8, 9}
+	twice := []float64{2, 4, 6, 8, 10, 12, 14, 16, 18}
+	o := &outcome{results: map[string]*result{"a": resultOf(values...), "b": resultOf(twice...), "c": resultOf(1, 2, 3), "d": {not: "absent"}}}
+	for _, c := range []struct{ of, to, want string }{
+		{"b", "a", "b, CPU us/request, times that of a: median 2.000, 95 % interval 2.000 to 2.000"},
+		{"a", "c", "a, CPU us/request, times that of c: too few rounds for an interval"},
+		{"d", "a", "d, CPU us/request, times that of a: too few rounds for an interval"},
+	} {
+		if got := (interval{cpuFigure, c.of, c.to}).text(o); got != c.want {
+			t.Errorf("%s, want %s", got, c.want)
+		}
+	}
+}
+
 func TestChoose(t *testing.T) {
 	scenes := []scene{
 		{name: "a", base: floorName, clients: []client{{name: floorName}, {name: hotlapName}, {name: "wrk"}, {name: "ab"}}},

@@ -6,6 +6,7 @@
 //	run           these three
 //	run compare   hotlap bench beside all load generators on this machine
 //	run open      hotlap bench at a given rate, beside a bare timer
+//	run observe   hotlap bench with its observer of the kernel, and without; as root
 //	run peers     installs the load generators that are Go modules into bench/build/bin
 //
 // It is run from the module's root, builds what it compares into bench/build,
@@ -84,8 +85,10 @@ func runOne(ctx context.Context, what string, args []string) error {
 		report = compareFlags(fs)
 	case "open":
 		report = openFlags(fs)
+	case "observe":
+		report = observeFlags(fs)
 	default:
-		return fmt.Errorf("%s: want engine, command, tls, compare, open or peers", what)
+		return fmt.Errorf("%s: want engine, command, tls, compare, open, observe or peers", what)
 	}
 	if err := fs.Parse(args); err != nil {
 		return err

@@ -138,10 +138,21 @@ func TestReadBench(t *testing.T) {
 			sample.Sample{Requests: 1000, Seconds: 2, P50us: 8, LagP50us: 1, LagP99us: 3}},
 		{"failures", report("1", "1000", `,"non_2xx":1,"unanswered":2,"errors":{"timeout":3,"connect":4}`),
 			sample.Sample{Requests: 1000, Errors: 10, Seconds: 2, P50us: 8}},
+		{"observed", report("1", "1000", `,"client":{"user_s":1,"system_s":0.5},"kernel":{"cost":{"cpu_ns":5000000}}`),
+			sample.Sample{Requests: 1000, Seconds: 2, P50us: 8, LoadSeconds: 1.5, ObserverSeconds: 0.005}},
+		{"observed and measured", report("1", "1000", `,"client":{"user_s":1,"system_s":0.5},"kernel":{"cost":{"cpu_ns":5000000,"bpf_runs":7,"bpf_ns":15000000}}`),
+			sample.Sample{Requests: 1000, Seconds: 2, P50us: 8, LoadSeconds: 1.5, ObserverSeconds: 0.005, BPFRuns: 7, BPFSeconds: 0.015}},
 	} {
 		if got, err := readBench(c.out); err != nil || got != c.want {
 			t.Errorf("%s: got %+v, %v, want %+v", c.name, got, err, c.want)
 		}
+	}
+	s := sample.Sample{LoadSeconds: 1.5, ServerSeconds: 0.5, ObserverSeconds: 0.005, BPFRuns: 7, BPFSeconds: 0.015}
+	if got := addedFigure.of(&s); got != 1 {
+		t.Errorf("20 ms of 2 s are %v %%", got)
+	}
+	if s.BPFRuns = 0; s.Added() != 0 {
+		t.Error("a cost that was not measured is told")
 	}
 	for name, out := range map[string][]byte{
 		"of another version": report("2", "1000", ""),

@@ -77,6 +77,33 @@ func TestQuick(t *testing.T) {
 	}
 }
 
+// What an observer costs is measured where the kernel was asked to, and nowhere else.
+func TestQuickObserve(t *testing.T) {
+	if os.Geteuid() != 0 {
+		missing(t, "root")
+	}
+	c := harness(t)
+	c.only = "close/" + observedCost
+	outcomes, err := c.play(t.Context(), observeScenes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &outcomes[0]
+	checkQuick(t, o)
+	for client, measured := range map[string]bool{unobserved: false, observedCost: true} {
+		s := o.results[client].samples[0]
+		if s == nil {
+			t.Fatalf("%s: %v", client, o.results[client].failure)
+		}
+		for _, f := range []figure{addedFigure, observerFigure, runsFigure, runFigure} {
+			if (f.of(s) > 0) != measured {
+				t.Errorf("%s: %v %s", client, f.of(s), f.name)
+			}
+		}
+	}
+	t.Log(text(outcomes))
+}
+
 // checkQuick wants of each client that ran the figure that its scene is about.
 func checkQuick(t *testing.T, o *outcome) {
 	for _, cl := range o.scene.clients {

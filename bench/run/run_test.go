@@ -32,6 +32,27 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+// The tails beyond the interval are the binomial's: of 15 values the fourth and
+// the twelfth.
+func TestMedianInterval(t *testing.T) {
+	values := func(n int) (v []float64) {
+		for i := range n {
+			v = append(v, float64(n-i)) // from n to 1
+		}
+		return v
+	}
+	for _, c := range []struct {
+		n         int
+		low, high float64
+		ok        bool
+	}{{0, 0, 0, false}, {5, 0, 0, false}, {6, 1, 6, true}, {8, 1, 8, true}, {9, 2, 8, true}, {15, 4, 12, true}, {21, 6, 16, true}, {1000, 469, 532, true}} {
+		v := append(values(c.n), math.NaN())
+		if low, high, ok := medianInterval(v); low != c.low || high != c.high || ok != c.ok {
+			t.Errorf("of 1 to %d: from %v to %v, %v; want %v to %v, %v", c.n, low, high, ok, c.low, c.high, c.ok)
+		}
+	}
+}
+
 // A round in which everything took twice as long changes no ratio.
 func TestRatiosAreTakenWithinRounds(t *testing.T) {
 	got := ratios([]float64{2, 4, 2}, []float64{1, 2, 1})

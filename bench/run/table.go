@@ -36,6 +36,9 @@ func (o *outcome) write(b *strings.Builder) {
 	for _, l := range sc.limits {
 		fmt.Fprintf(b, "- %s\n", l.text(o))
 	}
+	for _, i := range sc.between {
+		fmt.Fprintf(b, "- %s\n", i.text(o))
+	}
 }
 
 func (o *outcome) columns() int {

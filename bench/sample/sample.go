@@ -32,6 +32,12 @@ type Sample struct {
 	Due           float64 `json:"-"`                    // requests that were to be sent; 0 in a closed loop
 	Served        int64   `json:"-"`                    // requests that reached the server
 	ServerSeconds float64 `json:"-"`                    // CPU time of the server
+
+	// Of a run that was observed, in its measured part.
+	LoadSeconds     float64 `json:"-"` // CPU time of the client, with its observer
+	ObserverSeconds float64 `json:"-"` // of the observer's thread
+	BPFRuns         int64   `json:"-"` // of its BPF programs, on all CPUs; 0: not measured
+	BPFSeconds      float64 `json:"-"` // in them
 }
 
 // CPUus is the CPU time of the client per request, in microseconds. The server
@@ -52,6 +58,15 @@ func (s *Sample) Achieved() float64 {
 		return 0
 	}
 	return float64(s.Requests) / s.Due
+}
+
+// Added is what the observer cost: the share of the CPU time of client and server
+// that its thread and its BPF programs took. 0 where that was not measured.
+func (s *Sample) Added() float64 {
+	if s.BPFRuns == 0 {
+		return 0
+	}
+	return (s.BPFSeconds + s.ObserverSeconds) / (s.LoadSeconds + s.ServerSeconds)
 }
 
 // PeakMB is the most memory that the client held, in megabytes.

@@ -43,8 +43,10 @@ type conn struct {
 	coded bool // left is sent chunked
 	tail  []byte
 	due   time.Time // of a delayed answer
-	timer *time.Timer
+	alarm *alarm
 }
+
+func newConn(c *clock) conn { return conn{alarm: &alarm{clock: c, index: -1}} }
 
 // serve answers what requests have come, in order, and sends the answers in
 // one write. It stops early where an answer has to wait.
@@ -102,16 +104,8 @@ func (k *conn) waits(c stream) bool {
 	default:
 		return false
 	}
-	k.wakeIn(c, d)
+	k.alarm.set(d, c)
 	return true
-}
-
-func (k *conn) wakeIn(c stream, d time.Duration) {
-	if k.timer == nil {
-		k.timer = time.AfterFunc(d, func() { _ = c.Wake(nil) })
-		return
-	}
-	k.timer.Reset(d)
 }
 
 func (k *conn) send(c stream) gnet.Action {

@@ -49,19 +49,20 @@ const (
 
 // A tlsServer accepts TLS connections.
 type tlsServer struct {
-	l    net.Listener
-	cfg  *tls.Config
-	work sync.WaitGroup
-	mu   sync.Mutex
-	live map[net.Conn]bool // nil when closed
+	l     net.Listener
+	cfg   *tls.Config
+	clock *clock
+	work  sync.WaitGroup
+	mu    sync.Mutex
+	live  map[net.Conn]bool // nil when closed
 }
 
-func startTLS(addr string, cfg *tls.Config) (*tlsServer, error) {
+func startTLS(addr string, cfg *tls.Config, clock *clock) (*tlsServer, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	s := &tlsServer{l: l, cfg: cfg, live: make(map[net.Conn]bool)}
+	s := &tlsServer{l: l, cfg: cfg, clock: clock, live: make(map[net.Conn]bool)}
 	s.work.Go(s.accept)
 	return s, nil
 }
@@ -81,7 +82,7 @@ func (s *tlsServer) accept() {
 			return
 		}
 		s.work.Go(func() {
-			t := &tlsStream{raw: c.(*net.TCPConn), c: tls.Server(c, s.cfg)}
+			t := &tlsStream{raw: c.(*net.TCPConn), c: tls.Server(c, s.cfg), k: newConn(s.clock)}
 			t.run()
 			s.leave(c)
 		})
@@ -152,9 +153,7 @@ func (t *tlsStream) serve(more []byte) bool {
 
 func (t *tlsStream) stop() {
 	t.over = true
-	if t.k.timer != nil {
-		t.k.timer.Stop()
-	}
+	t.k.alarm.stop()
 }
 
 // goodbye ends the connection so that the client gets all that was sent.
@@ -184,9 +183,9 @@ func (t *tlsStream) InboundBuffered() int        { return len(t.in) }
 func (t *tlsStream) OutboundBuffered() int       { return 0 } // Write waits
 func (t *tlsStream) SetLinger(int) error         { return nil }
 
-// Wake is called by the timer, in its own goroutine.
+// Wake is called by the clock, which cannot wait for what is written.
 func (t *tlsStream) Wake(gnet.AsyncCallback) error {
-	t.serve(nil)
+	go t.serve(nil)
 	return nil
 }
 

@@ -46,6 +46,7 @@ type Server struct {
 	booted chan error
 	ended  chan error
 	tls    *tlsServer // instead of the engine
+	clock  *clock
 }
 
 // Start listens and serves.
@@ -56,14 +57,27 @@ func Start(o Options) (*Server, error) {
 	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
 		return nil, fmt.Errorf("listen address %q: want HOST:PORT, as in 127.0.0.1:8080: %w", o.Addr, err)
 	}
+	clock, err := newClock()
+	if err != nil {
+		return nil, err
+	}
+	s, err := listen(o, clock)
+	if err != nil {
+		clock.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func listen(o Options, clock *clock) (*Server, error) {
 	if o.TLS != nil {
-		t, err := startTLS(o.Addr, o.TLS)
+		t, err := startTLS(o.Addr, o.TLS, clock)
 		if err != nil {
 			return nil, err
 		}
-		return &Server{tls: t, addr: t.l.Addr().String()}, nil
+		return &Server{tls: t, clock: clock, addr: t.l.Addr().String()}, nil
 	}
-	s := &Server{booted: make(chan error, 1), ended: make(chan error, 1)}
+	s := &Server{clock: clock, booted: make(chan error, 1), ended: make(chan error, 1)}
 	go func() {
 		s.ended <- gnet.Run(s, "tcp://"+o.Addr, gnet.WithNumEventLoop(max(1, o.Loops)), gnet.WithReuseAddr(true),
 			gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithLogger(quiet{}), gnet.WithLogLevel(logging.ErrorLevel))
@@ -71,7 +85,7 @@ func Start(o Options) (*Server, error) {
 	select {
 	case err := <-s.booted:
 		if err != nil {
-			return nil, errors.Join(err, s.Close())
+			return nil, errors.Join(err, s.stop())
 		}
 		return s, nil
 	case err := <-s.ended:
@@ -87,6 +101,11 @@ const closeTimeout = 10 * time.Second
 
 // Close closes the listener and all connections.
 func (s *Server) Close() error {
+	defer s.clock.close()
+	return s.stop()
+}
+
+func (s *Server) stop() error {
 	if s.tls != nil {
 		return s.tls.close()
 	}
@@ -129,7 +148,8 @@ func boundAddr(e gnet.Engine) (string, error) {
 
 // OnOpen is called by gnet for a new connection.
 func (s *Server) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
-	c.SetContext(&conn{})
+	k := newConn(s.clock)
+	c.SetContext(&k)
 	return nil, gnet.None
 }
 
@@ -140,9 +160,7 @@ func (s *Server) OnTraffic(c gnet.Conn) gnet.Action {
 
 // OnClose is called by gnet when a connection has ended.
 func (s *Server) OnClose(c gnet.Conn, _ error) gnet.Action {
-	if t := c.Context().(*conn).timer; t != nil {
-		t.Stop()
-	}
+	c.Context().(*conn).alarm.stop()
 	return gnet.None
 }
 

@@ -46,6 +46,7 @@ func runBench(ctx context.Context, std *stdio, args []string) int {
 		return code
 	}
 	defer b.engine.Close()
+	defer b.o.load.Kernel.Close()
 	if !o.load.Open() {
 		warnBeforehand(std, tune.Bench, &o.engine, o.urls, o.load.Count, o.progress)
 	}
@@ -85,7 +86,21 @@ func (b *benching) open() (code int) {
 		_ = b.engine.Close()
 		return exitUsage
 	}
+	if b.o.load.Kernel, err = b.o.observe.open(&b.o.engine, b.urls); err != nil {
+		b.complain(err)
+		_ = b.engine.Close()
+		return exitFailed
+	}
 	return exitOK
+}
+
+// urls are those of all targets.
+func (b *benching) urls(yield func(string) bool) {
+	for i := range b.targets.Len() {
+		if !yield(b.targets.URL(i)) {
+			return
+		}
+	}
 }
 
 func (b *benching) complain(err error) { b.std.complain("bench", "%v", err) }
@@ -285,7 +300,7 @@ func (b *benching) write(r *load.Report) error {
 	}
 	if b.o.html != "" {
 		var text bytes.Buffer
-		if err := page.Write(&text, r); err != nil {
+		if err := page.Write(&text, r, page.Faults(r.Kernel)...); err != nil {
 			return err
 		}
 		if err := report.WriteFile(b.o.html, text.Bytes()); err != nil {

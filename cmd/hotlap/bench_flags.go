@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"hotlap/cmd/internal/load"
+	"hotlap/cmd/internal/observe"
 	"hotlap/engine"
 	"hotlap/httpcodec"
 )
@@ -58,7 +59,8 @@ Output:
         --hdr FILE           write the times of each second as a histogram log
         --progress auto|always|never   on standard error: drawn over on a terminal,
                              else a line each second, or ten
-Gates:
+` + observeUsage + `auto)
+` + runStatsUsage + `Gates:
         --assert EXPR        p99<5ms, errors==0, rate>=20000 ...; repeatable. Figures: min
                              p50 p75 p90 p99 p99.9 p99.99 max mean stddev (response time;
                              service.p99 and lag.p99 too), rate, requests, responses,
@@ -96,6 +98,7 @@ type benchOptions struct {
 	progress     string
 	gates        []*load.Gate
 	requireValid bool
+	observe      observeOptions
 	tls          tlsOptions
 	net          netOptions
 }
@@ -135,6 +138,7 @@ func benchFlags(std *stdio, o *benchOptions) *pflag.FlagSet {
 	f.Var(choice{&o.progress, []string{"auto", "always", "never"}}, "progress", "")
 	f.Var(each(o.addGate), "assert", "")
 	f.BoolVar(&o.requireValid, "require-valid", false, "")
+	o.observe.flags(f, observe.Auto)
 	o.tls.flags(f)
 	o.net.flags(f, c)
 	return f
@@ -165,6 +169,9 @@ func parseRamp(s string, l *load.Options) error {
 	if from < 0 || to < 0 || from+to == 0 {
 		return fmt.Errorf("%s has no load in it", s)
 	}
+	if max(from, to) > mostRate {
+		return fmt.Errorf("%s goes above %d per second, which no machine sends", s, int(mostRate))
+	}
 	l.From, l.To = from, to
 	return nil
 }
@@ -181,6 +188,9 @@ func parseBench(std *stdio, args []string) (*benchOptions, error) {
 		return nil, errNoInput
 	}
 	if err := o.check(f); err != nil {
+		return nil, err
+	}
+	if err := o.observe.check(&o.engine); err != nil {
 		return nil, err
 	}
 	o.complete(f)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"hotlap/cmd/internal/input"
+	"hotlap/cmd/internal/observe"
 	"hotlap/cmd/internal/output"
 	"hotlap/cmd/internal/progress"
 	"hotlap/cmd/internal/report"
@@ -33,6 +35,7 @@ func runFetch(ctx context.Context, std *stdio, args []string) int {
 	}
 	limitProcessors(o.engine.Loops)
 	f := &fetching{o: o, std: std, report: report.NewCollector()}
+	defer func() { f.watch.Close() }()
 	if code := f.open(); code != exitOK {
 		return code
 	}
@@ -53,6 +56,8 @@ type fetching struct {
 	cancel context.CancelFunc
 	done   atomic.Int64 // results that came
 	signal *interruption
+	watch  *observe.Watch // nil: nobody watches the kernel
+	kernel *report.Kernel // what it saw
 }
 
 // Put implements engine.Sink.
@@ -81,6 +86,10 @@ func (f *fetching) open() (code int) {
 			return exitFailed
 		}
 		return exitUsage
+	}
+	if f.watch, err = f.o.observe.open(&f.o.engine, slices.Values(f.o.urls)); err != nil {
+		f.complain(err)
+		return exitFailed
 	}
 	f.o.limitMemory(f.engine.MaxInFlight())
 	f.startInput()
@@ -173,7 +182,9 @@ func (f *fetching) run(ctx context.Context) int {
 	f.cancel = cancel
 	f.signal = awaitInterruption(f.source.Stop, f.cancel)
 	meter := f.startMeter()
+	f.watch.Begin()
 	stats, err := f.engine.Run(ctx, f.source, f)
+	f.kernel = f.watch.End()
 	f.signal.end()
 	if meter != nil {
 		meter.Stop()
@@ -203,6 +214,7 @@ func (f *fetching) closeOutput() error {
 func (f *fetching) finish(stats engine.Stats, err, outputErr error) int {
 	code, ended := f.verdict(err, outputErr)
 	summary := f.report.Summarize(stats, ended)
+	summary.Kernel = f.kernel
 	if !errors.Is(outputErr, syscall.EPIPE) { // who reads us has gone: no reason to say a word
 		_ = summary.WriteText(f.std.err, progress.Color(f.std.err))
 		switch {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"hotlap/cmd/internal/observe"
 	"hotlap/cmd/internal/progress"
 	"hotlap/engine"
 	"hotlap/httpcodec"
@@ -89,6 +90,8 @@ Output:
         --fail               exit 3 if a request got no complete response, or a
                              status of 400 or more
 
+` + observeUsage + `off)
+` + runStatsUsage + `
 Times in a line: start is when the request was taken from the input; total_us
 runs from there to its end, all attempts and waits included. queued_us is the
 part in which nothing was done for it: it waited for its rate, a connection, a
@@ -116,6 +119,7 @@ type fetchOptions struct {
 	progress  string
 	summary   string
 	fail      bool
+	observe   observeOptions
 	tls       tlsOptions
 	net       netOptions
 	tlsInfo   bool
@@ -142,6 +146,7 @@ func fetchFlags(std *stdio, o *fetchOptions) *pflag.FlagSet {
 	f.Var(choice{&o.progress, []string{"auto", "always", "never"}}, "progress", "")
 	f.StringVar(&o.summary, "summary", "", "")
 	f.BoolVar(&o.fail, "fail", false, "")
+	o.observe.flags(f, observe.Off)
 	return f
 }
 
@@ -219,5 +224,5 @@ func (o *fetchOptions) check(f *pflag.FlagSet) error {
 	case o.summary == "-":
 		return errors.New("--summary needs a file: standard output is for results")
 	}
-	return checkDescriptors(o.engine.Connections)
+	return errors.Join(o.observe.check(&o.engine), checkDescriptors(o.engine.Connections))
 }

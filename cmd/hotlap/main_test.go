@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"hotlap/bench/target"
+	"hotlap/cmd/internal/need"
 )
 
 // The test binary is the command too: stories in testdata run hotlap as users
@@ -26,10 +27,18 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"hotlap": main})
 }
 
-// TestStories runs testdata/*.txtar. TARGET is a target server, SECURE another
+func TestStories(t *testing.T) { runStories(t, "testdata") }
+
+// TestRootStories are those of BPF programs and network namespaces.
+func TestRootStories(t *testing.T) {
+	need.Root(t)
+	runStories(t, "testdata/root")
+}
+
+// runStories runs a folder's *.txtar. TARGET is a target server, SECURE another
 // one with TLS, whose CA is in ca.pem, MIRROR answers each request with its own
 // bytes, REFUSED is a port where no one listens.
-func TestStories(t *testing.T) {
+func runStories(t *testing.T, dir string) {
 	server, err := target.Start(target.Options{Addr: "127.0.0.1:0", Loops: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +55,7 @@ func TestStories(t *testing.T) {
 	t.Cleanup(func() { _ = secure.Close() })
 	mirror, refused := startMirror(t), refusingAddress(t)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TARGET", "http://"+server.Addr())
 			env.Setenv("SECURE", "https://"+secure.Addr())

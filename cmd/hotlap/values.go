@@ -74,11 +74,17 @@ func (v rate) Set(s string) error {
 	if err == nil && !(n > 0) {
 		err = fmt.Errorf("%s is not above 0", s)
 	}
+	if err == nil && n > mostRate {
+		err = fmt.Errorf("%s is above %d per second, which no machine sends", s, int(mostRate))
+	}
 	if err == nil {
 		*v.to = n
 	}
 	return err
 }
+
+// mostRate keeps the accounts of what was due and could not be sent short.
+const mostRate = 10_000_000
 
 // A limit is a flag of a time that must pass.
 type limit struct{ to *time.Duration }

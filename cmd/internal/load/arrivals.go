@@ -83,3 +83,35 @@ func (a *Arrivals) Take() {
 	uniform := float64(a.steps.Uint64()>>11) / (1 << 53) // [0, 1)
 	a.at -= math.Log1p(-uniform) * a.step
 }
+
+// Skip moves past the requests that are due before end, at most so many, and
+// returns how many there were.
+func (a *Arrivals) Skip(end time.Duration, most int64) (n int64) {
+	if a.steps == nil {
+		// Where rounding has put the count beside what Due says, the rest corrects it.
+		at := a.at
+		n = int64(min(max(math.Floor((a.expected(end)-at)/a.step)-1, 0), float64(most)))
+		a.at += float64(n) * a.step
+		if n > 0 && a.Due() >= end {
+			n, a.at = 0, at
+		}
+	}
+	for ; n < most && a.Due() < end; n++ {
+		a.Take()
+	}
+	return n
+}
+
+// expected is the number of arrivals of all loops up to a time.
+func (a *Arrivals) expected(t time.Duration) float64 {
+	held, rise := a.hold.Seconds(), a.rise.Seconds()
+	switch s := t.Seconds(); {
+	case s <= held:
+		return a.from * s
+	case s < held+rise:
+		s -= held
+		return a.from*(held+s) + (a.to-a.from)/rise*s*s/2
+	default:
+		return a.from*held + (a.from+a.to)/2*rise + a.to*(s-held-rise)
+	}
+}

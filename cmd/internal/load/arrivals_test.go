@@ -189,3 +189,23 @@ func TestCloneGoesOnAlike(t *testing.T) {
 		}
 	}
 }
+
+// Skip is Take, until the time.
+func TestSkip(t *testing.T) {
+	for range 300 {
+		from, to := rand.Float64()*1000, rand.Float64()*1000
+		hold, rise := time.Duration(rand.Int64N(1e9)), time.Duration(1+rand.Int64N(1e9))
+		a := NewArrivals(from, to, hold, rise, rand.IntN(2) == 0, rand.IntN(3), 3)
+		one := a.Clone()
+		for range 5 {
+			end, most := time.Duration(rand.Int64N(3e9)), rand.Int64N(2000)
+			want := int64(0)
+			for ; want < most && one.Due() < end; want++ {
+				one.Take()
+			}
+			if n := a.Skip(end, most); n != want || *a != *one && a.steps == nil {
+				t.Fatalf("%v to %v per second, %v + %v: skipped %d until %v, want %d", from, to, hold, rise, n, end, want)
+			}
+		}
+	}
+}

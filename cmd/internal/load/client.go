@@ -62,7 +62,8 @@ func (p *probe) fill(r *Report, after *probe, stats engine.Stats) {
 	}
 	c.User, c.System = (now.user - p.user).Seconds(), (now.system - p.system).Seconds()
 	if n := r.Requests - r.Unsent; n > 0 {
-		c.PerRequest = (c.User + c.System) / float64(n) * 1e6
+		own := c.User + c.System - r.Kernel.CPU(elapsed).Seconds()
+		c.PerRequest = max(0, own) / float64(n) * 1e6
 	}
 	for i, busy := range after.busy {
 		c.Busy = append(c.Busy, min(1, (busy-p.busy[i]).Seconds()/elapsed.Seconds()))

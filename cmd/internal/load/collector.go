@@ -1,6 +1,7 @@
 package load
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -142,24 +143,50 @@ func (c *collector) take(h handed) {
 		c.sent[h.loop] = h.w.taken
 		c.count(h.loop, h.second)
 	}
-	if w := c.seconds[h.second]; w != nil {
+	switch w := c.seconds[h.second]; {
+	case h.second < len(c.series):
+		c.amend(h)
+		c.release(h.w)
+	case w != nil:
 		w.merge(h.w)
 		c.release(h.w)
-	} else {
+	default:
 		c.seconds[h.second] = h.w
 	}
 	c.behind[h.loop] = h.second + 1
 	c.complete()
 }
 
+// patience is how many seconds a loop may be behind the others before the
+// series goes on without it: each second that waits holds its distributions.
+const patience = 4
+
+// amend adds the counts of a loop that was silent to a second that is in the
+// series. Its distributions are in the whole only.
+func (c *collector) amend(h handed) {
+	late := h.w.summary(c.warmUp)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &c.series[h.second]
+	s.Responses += late.Responses
+	s.NonOK += late.NonOK
+	s.Errors += late.Errors
+	s.Body += late.Body
+}
+
 // count adds to the backlog what a loop had due by the end of a second, and not
 // sent.
 func (c *collector) count(loop, second int) {
 	end := min(c.warmUp+time.Duration(second+1)*time.Second, time.Duration(c.stopAt.Load()))
-	for due := c.due[loop]; due.Due() < end && c.counts[loop] < c.most[loop]; due.Take() {
-		c.counts[loop]++
+	c.counts[loop] += c.due[loop].Skip(end, c.most[loop]-c.counts[loop])
+	behind := max(c.counts[loop]-c.sent[loop], 0)
+	if second >= len(c.series) {
+		c.backlog[second] += behind
+		return
 	}
-	c.backlog[second] += max(c.counts[loop]-c.sent[loop], 0)
+	c.mu.Lock()
+	c.series[second].Backlog += behind
+	c.mu.Unlock()
 }
 
 func (c *collector) release(w *window) {
@@ -168,14 +195,25 @@ func (c *collector) release(w *window) {
 	c.mu.Unlock()
 }
 
+// length is how many seconds the series has in the end: those in which requests
+// were sent, and those after in which something came.
+func (c *collector) length() int {
+	n := int((time.Duration(c.stopAt.Load()) - c.warmUp + time.Second - 1) / time.Second)
+	for second := range c.seconds {
+		n = max(n, second+1)
+	}
+	return n
+}
+
 // complete puts the seconds into the series that every loop is beyond. Seconds
 // in which nothing ended are there too.
 func (c *collector) complete() {
-	upTo := maxSecond
-	for _, s := range c.behind {
-		upTo = min(upTo, s)
+	last := slices.Max(c.behind)
+	upTo := max(slices.Min(c.behind), last-patience)
+	if last == maxSecond { // the end
+		upTo = c.length()
 	}
-	for len(c.seconds) > 0 && len(c.series) < upTo {
+	for len(c.series) < upTo {
 		i := len(c.series)
 		w := c.seconds[i]
 		if w == nil {

@@ -17,8 +17,9 @@ import (
 type lap struct {
 	t *testing.T
 	*Run
-	at  time.Time
-	log []Distributions
+	at   time.Time
+	log  []Distributions
+	most int // seconds that waited to be complete
 }
 
 func newLap(t *testing.T, o Options) *lap {
@@ -29,6 +30,7 @@ func newLap(t *testing.T, o Options) *lap {
 	}
 	l.Run = New(nil, targets, o, func(d *Distributions) {
 		copied := func(h *hdrhistogram.Histogram) *hdrhistogram.Histogram { return hdrhistogram.Import(h.Export()) }
+		l.most = max(l.most, len(l.collector.seconds))
 		l.log = append(l.log, Distributions{copied(d.Response), copied(d.Service), d.At})
 	})
 	for _, p := range l.parts {
@@ -242,7 +244,7 @@ func TestSeries(t *testing.T) {
 	answered(1, 4.1)
 	l.ends(1, at(4.2), at(4.2), at(4.3), status(404, 1))
 	r := l.over(12 * time.Second)
-	want := []struct{ responses, nonOK, errors, body int64 }{{2, 0, 0, 4}, {2, 0, 0, 4}, {}, {}, {2, 1, 1, 3}}
+	want := []struct{ responses, nonOK, errors, body int64 }{{2, 0, 0, 4}, {2, 0, 0, 4}, {}, {}, {2, 1, 1, 3}, {}, {}, {}, {}, {}}
 	if len(r.Series) != len(want) {
 		t.Fatalf("%d seconds, want %d: %+v", len(r.Series), len(want), r.Series)
 	}
@@ -260,6 +262,35 @@ func TestSeries(t *testing.T) {
 	}
 	if len(l.log) != len(want) || l.log[3].At != 3*time.Second || l.log[4].Service.TotalCount() != 1 {
 		t.Errorf("%d seconds were told, want %d", len(l.log), len(want))
+	}
+}
+
+// A loop to which nothing comes holds up neither the series nor the memory of
+// its seconds; what it tells later is counted where it belongs.
+func TestSilentLoop(t *testing.T) {
+	const n = 100
+	l := newLap(t, Options{Duration: n * time.Second, Loops: 2})
+	at := func(second int) time.Duration { return time.Duration(second)*time.Second + 100*ms }
+	l.ends(1, at(3), at(3), at(3)+10*ms, status(200, 2))
+	for second := range n {
+		l.ends(0, at(second), at(second), at(second)+20*ms, status(200, 2))
+	}
+	l.ends(1, at(n-1), at(n-1), at(n-1)+10*ms, failed(engine.Timeout))
+	r := l.over(n * time.Second)
+	if len(r.Series) != n || r.Responses != n+1 {
+		t.Fatalf("%d seconds, %d responses, want %d and %d", len(r.Series), r.Responses, n, n+1)
+	}
+	for i, s := range r.Series {
+		want := int64(1)
+		if i == 3 {
+			want = 2
+		}
+		if s.Responses != want {
+			t.Errorf("second %d has %d responses, want %d", i, s.Responses, want)
+		}
+	}
+	if l.most > patience+1 {
+		t.Errorf("%d seconds waited for the silent loop, want at most %d", l.most, patience+1)
 	}
 }
 
@@ -307,7 +338,7 @@ func TestRecent(t *testing.T) {
 			l.ends(0, at, at, at+ms, status(200, 0))
 		}
 	}
-	l.over(10 * time.Second)
+	l.over(5 * time.Second)
 	last, rates := l.collector.recent(3)
 	if last.At != 4 || last.Responses != 5 || len(rates) != 3 || rates[0] != 3 || rates[2] != 5 {
 		t.Errorf("the last second is %+v, the last three had %v responses", last, rates)

@@ -356,6 +356,8 @@ func warnings(a, b *Report) []string {
 	differs("timeout", x.Timeout, y.Timeout)
 	differs("keep-alive", x.KeepAlive, y.KeepAlive)
 
+	differs("observer's tier", a.Kernel.Seen().Tier, b.Kernel.Seen().Tier)
+
 	v, w := &a.Environment, &b.Environment
 	differs("hotlap", a.Tool, b.Tool)
 	differs("kernel", v.Kernel, w.Kernel)

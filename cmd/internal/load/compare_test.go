@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"hotlap/cmd/internal/report"
 	"hotlap/ebpf"
 )
 
@@ -236,9 +237,10 @@ func TestCompareWarnings(t *testing.T) {
 		"net.core.somaxconn: 4096 in A, 128 in B":       func(r *Report) { r.Environment.Sysctls = map[string]string{"net.core.somaxconn": "128"} },
 		"net.core.somaxconn: 4096 in A, not known in B": func(r *Report) { r.Environment.Sysctls = nil },
 		"B is not valid: the client was busy":           func(r *Report) { r.Verdict = ebpf.Verdict{Valid: ebpf.ValidNo, Why: "the client was busy"} },
+		"observer's tier: none in A, bpf in B":          func(r *Report) { r.Kernel = &report.Kernel{Sample: ebpf.Sample{Tier: ebpf.TierBPF}} },
 		"B ended early, by a signal":                    func(r *Report) { r.Ended = "signal" },
 	}
-	report := func() *Report {
+	usual := func() *Report {
 		return &Report{
 			Ended:       "done",
 			Load:        Load{Targets: []string{"http://a/"}, Connections: 64, Pipeline: 1, Rate: 1000, RampFrom: 1000},
@@ -246,9 +248,9 @@ func TestCompareWarnings(t *testing.T) {
 		}
 	}
 	for want, alter := range change {
-		b := report()
+		b := usual()
 		alter(b)
-		if got := Compare(report(), b).Warnings; len(got) != 1 || got[0] != want {
+		if got := Compare(usual(), b).Warnings; len(got) != 1 || got[0] != want {
 			t.Errorf("warnings %q, want %q", got, want)
 		}
 	}

@@ -22,6 +22,8 @@ type part struct {
 	left    int64     // requests still to be sent, of a count
 	taken   int64     // requests that were sent
 	window  *window
+	start   time.Time     // of the last result
+	due     time.Duration // the same, since the run started
 
 	peers    []netip.AddrPort // the first few
 	examples [engine.NumKinds]string
@@ -73,7 +75,10 @@ func (p *part) note(r *engine.Result) {
 // add measures one result. A request counts if it was due, or taken, in the
 // measured part; it is put down to the second in which it ended.
 func (p *part) add(r *engine.Result) {
-	due := r.Start.Sub(p.started)
+	if r.Start != p.start { // which requests of a batch have in common
+		p.start, p.due = r.Start, r.Start.Sub(p.started)
+	}
+	due := p.due
 	end := due + r.Time.Total
 	if due >= p.run.end || end < p.run.WarmUp || due < p.run.WarmUp && p.run.Open() {
 		return
@@ -123,13 +128,16 @@ func (p *timed) NextDue(now time.Duration, batch []*engine.Request, due []time.D
 }
 
 // leave accounts for the requests that were due and never sent, when the wait
-// for the others is over: each is as old as it has become.
+// for the others is over: each is as old as it has become, to a 10,000th of the
+// run.
 func (p *timed) leave(now time.Duration) {
 	end := min(time.Duration(p.run.stopAt.Load()), p.run.end)
-	for ; p.left > 0 && p.arrivals.Due() < end; p.left-- {
-		if due := p.arrivals.Due(); due >= p.run.WarmUp {
-			p.window.addUnsent(now - due)
-		}
-		p.arrivals.Take()
+	p.left -= p.arrivals.Skip(min(p.run.WarmUp, end), p.left)
+	slice := max(end/10_000, 1)
+	for p.left > 0 && p.arrivals.Due() < end {
+		due := p.arrivals.Due()
+		n := p.arrivals.Skip(min(due+slice, end), p.left)
+		p.window.addUnsent(now-due, n)
+		p.left -= n
 	}
 }

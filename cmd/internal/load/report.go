@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"hotlap/cmd/internal/report"
 	"hotlap/ebpf"
 )
 
@@ -50,11 +51,16 @@ type Report struct {
 	// was free: how late the client itself was. Open loop only.
 	ScheduleLag *Latency `json:"schedule_lag_us,omitempty"`
 
-	Series      []Second     `json:"series"`
-	Client      Client       `json:"client"`
-	Verdict     ebpf.Verdict `json:"verdict"`
-	Gates       []GateResult `json:"gates,omitempty"` // of --assert; absent if they were not judged
-	Environment Environment  `json:"environment"`
+	Series []Second `json:"series"`
+	Client Client   `json:"client"`
+	// Kernel is what an observer saw of the measured part, and of the wait for
+	// its last responses: see report.Kernel and ebpf.Sample for its keys, which
+	// are tier, unseen, total, listeners, servers, destinations, namespace, host, events
+	// (seconds of the same axis as series) and cost. Absent if nobody watched.
+	Kernel      *report.Kernel `json:"kernel,omitempty"`
+	Verdict     ebpf.Verdict   `json:"verdict"`
+	Gates       []GateResult   `json:"gates,omitempty"` // of --assert; absent if they were not judged
+	Environment Environment    `json:"environment"`
 }
 
 // Load is what was asked for.
@@ -137,16 +143,16 @@ type Brief struct {
 // Client is what the run cost and how the client fared. What could not be read
 // is null.
 type Client struct {
-	User        float64   `json:"user_s"`
-	System      float64   `json:"system_s"`
-	PerRequest  float64   `json:"cpu_per_request_us"`
-	Busy        []float64 `json:"loops_busy"`        // of each loop: the share of the time in which it worked, 0 to 1
-	RunQueue    *float64  `json:"run_queue_delay_s"` // its threads were ready and waited for a CPU
-	Steal       *float64  `json:"steal"`             // share of the machine's CPU time that the hypervisor gave to others
-	Throttled   *float64  `json:"throttled_s"`       // its cgroup was held back by its quota
-	Late        int64     `json:"sent_late"`         // over 1 ms late though a connection was free
-	Held        int64     `json:"held"`              // due while every connection was busy
-	SharesCPUs  *bool     `json:"shares_cpus"`       // a target is on this machine and may use the client's CPUs
+	User        float64   `json:"user_s"`             // of the process, with the observer's thread: kernel.cost
+	System      float64   `json:"system_s"`           // and with what its BPF programs take in the client's own calls
+	PerRequest  float64   `json:"cpu_per_request_us"` // without the observer's thread
+	Busy        []float64 `json:"loops_busy"`         // of each loop: the share of the time in which it worked, 0 to 1
+	RunQueue    *float64  `json:"run_queue_delay_s"`  // its threads were ready and waited for a CPU
+	Steal       *float64  `json:"steal"`              // share of the machine's CPU time that the hypervisor gave to others
+	Throttled   *float64  `json:"throttled_s"`        // its cgroup was held back by its quota
+	Late        int64     `json:"sent_late"`          // over 1 ms late though a connection was free
+	Held        int64     `json:"held"`               // due while every connection was busy
+	SharesCPUs  *bool     `json:"shares_cpus"`        // a target is on this machine and may use the client's CPUs
 	Connections int64     `json:"connections_opened"`
 	MaxRSS      int64     `json:"max_rss_bytes"`
 }

@@ -11,7 +11,8 @@
 //     and the whole.
 //  4. When the time is over nothing new is sent; what is in flight is awaited.
 //     What got no answer, or was never sent, is measured by its age.
-//  5. The client's own figures are weighed: was it the client?
+//  5. What the kernel did meanwhile is the observer's to say (Options.Kernel).
+//  6. The client's own figures and what was observed are weighed: was it the client?
 package load
 
 import (
@@ -22,6 +23,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hotlap/cmd/internal/observe"
+	"hotlap/cmd/internal/report"
 	"hotlap/ebpf"
 	"hotlap/engine"
 )
@@ -35,6 +38,8 @@ type Options struct {
 	Count    int64         // requests in all; 0: until Duration
 	Timeout  time.Duration // how long is waited for what is in flight at the end
 	Loops    int           // of the engine
+
+	Kernel *observe.Watch // sees the measured part; nil: nobody does
 }
 
 // Open says that requests have due times.
@@ -55,11 +60,12 @@ func (o *Options) share(loop int) int64 {
 // A Run is a run of load. Make it with New, do it with Do.
 type Run struct {
 	running
-	engine *engine.Engine
-	before probe           // when the measured part began
-	after  probe           // when the sending ended
-	ctx    context.Context // of what is in flight
-	cancel context.CancelFunc
+	engine   *engine.Engine
+	before   probe           // when the measured part began
+	after    probe           // when the sending ended
+	ctx      context.Context // of what is in flight
+	observed *report.Kernel
+	cancel   context.CancelFunc
 }
 
 // running is what the parts share.
@@ -120,7 +126,12 @@ func (r *Run) Abandon() { r.cancel() }
 func (r *Run) Elapsed() time.Duration { return time.Since(r.started) - r.WarmUp }
 
 // Start sets the clock. It is called right before Do.
-func (r *Run) Start() { r.started = time.Now() }
+func (r *Run) Start() {
+	if r.WarmUp == 0 {
+		r.Kernel.Begin() // takes milliseconds, in which requests would be due
+	}
+	r.started = time.Now()
+}
 
 // Do runs, and fills in the report what was measured: all but Load, Command,
 // Gates and Environment.
@@ -130,7 +141,10 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 	for _, p := range r.parts {
 		p.started = r.started
 	}
-	warm := time.AfterFunc(r.WarmUp, func() { r.before.take(r.engine) })
+	warm := time.AfterFunc(r.WarmUp, func() {
+		r.before.take(r.engine)
+		r.Kernel.Begin()
+	})
 	if r.WarmUp == 0 {
 		warm.Stop()
 		r.before.take(r.engine)
@@ -146,6 +160,7 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 	took := time.Since(r.started)
 	warm.Stop()
 	r.after.take(r.engine)
+	r.observed = r.Kernel.End()
 	r.stopAt.Store(min(r.stopAt.Load(), int64(took)))
 	for _, p := range r.timed {
 		p.leave(took)
@@ -159,7 +174,7 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 
 func (r *Run) report(whole *window, series []Second, stats engine.Stats) *Report {
 	report := &Report{
-		Version: ReportVersion, Started: r.started.Add(r.WarmUp), Ended: Done, Series: series,
+		Version: ReportVersion, Started: r.started.Add(r.WarmUp), Ended: Done, Series: series, Kernel: r.observed,
 		Seconds: max(0, (time.Duration(r.stopAt.Load()) - r.WarmUp).Seconds()),
 	}
 	if last := len(series) - 1; last >= 0 { // it is not a whole one
@@ -209,7 +224,7 @@ func (r *Report) Judge() {
 	if v := r.Client.Steal; v != nil {
 		c.Steal = *v
 	}
-	r.Verdict = ebpf.Judge(ebpf.Sample{}, c)
+	r.Verdict = ebpf.Judge(r.Kernel.Seen(), c)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * 1e9) }

@@ -6,9 +6,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
+	"hotlap/cmd/internal/observe"
+	"hotlap/cmd/internal/report"
+	"hotlap/ebpf"
 	"hotlap/engine"
 )
 
@@ -143,5 +148,49 @@ func TestCountIsExact(t *testing.T) {
 				t.Errorf("%s, %d requests by 3 loops: %d responses, errors %v", name, n, r.Responses, r.Errors)
 			}
 		}
+	}
+}
+
+// What the kernel did in the warm-up is no part of what was observed, as it is
+// no part of what was measured.
+func TestMeasuredPartIsObserved(t *testing.T) {
+	url := serve(t, func(http.ResponseWriter, *http.Request) {})
+	watch, err := observe.Open(observe.Options{Mode: observe.Auto, Ports: []uint16{portOf(t, url)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Close()
+	const connections = 3
+	r := bench(t, url, connections, 1, Options{WarmUp: 300 * time.Millisecond, Duration: 300 * time.Millisecond, Kernel: watch})
+	k := r.Kernel
+	if k == nil || k.Tier == "" || k.Elapsed <= 0 || k.At.Add(-k.Elapsed).Before(r.Started) {
+		t.Fatalf("started %v, kernel %+v", r.Started, k)
+	}
+	if n, known := k.Total.Get(ebpf.Connects); known && n != 0 {
+		t.Errorf("%d connects in the measured part: all %d were made before", n, connections)
+	}
+	if len(k.Listeners) != 1 {
+		t.Errorf("the server's listener is not there: %+v", k.Listeners)
+	}
+}
+
+func portOf(t *testing.T, url string) uint16 {
+	t.Helper()
+	a, err := netip.ParseAddrPort(strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Port()
+}
+
+// The observer's CPU time is told apart: it is not what a request costs.
+func TestObserverIsNoCostOfRequests(t *testing.T) {
+	start := time.Unix(0, 0)
+	before := probe{taken: true, at: start}
+	after := probe{taken: true, at: start.Add(2 * time.Second), usage: usage{user: time.Second, system: time.Second}}
+	r := &Report{Requests: 1000, Kernel: &report.Kernel{Sample: ebpf.Sample{Elapsed: 4 * time.Second, Cost: ebpf.Cost{CPU: time.Second}}}}
+	before.fill(r, &after, engine.Stats{})
+	if r.Client.User != 1 || r.Client.System != 1 || r.Client.PerRequest != 1500 {
+		t.Errorf("%v s user, %v s system, %v us per request, want 1500: a quarter of the 2 s was the observer's", r.Client.User, r.Client.System, r.Client.PerRequest)
 	}
 }

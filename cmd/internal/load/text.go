@@ -24,6 +24,9 @@ func (r *Report) WriteText(w io.Writer, color bool) error {
 	t.latencies(r)
 	t.line("client", "%.2f us CPU/request (%s user, %s system), loops %s busy, %s peak memory",
 		r.Client.PerRequest, duration(r.Client.User), duration(r.Client.System), percents(r.Client.Busy), report.Bytes(r.Client.MaxRSS))
+	for i, f := range r.Kernel.Facts() {
+		t.line([]string{"kernel", ""}[min(i, 1)], "%s: %s", f.Name, f.Value)
+	}
 	t.verdict(&r.Verdict)
 	for _, g := range r.Gates {
 		holds := "holds"
@@ -74,7 +77,11 @@ func (t *text) target(r *Report) {
 	if l.Loop == OpenLoop {
 		how = fmt.Sprintf("open loop, %s arrivals", l.Arrivals)
 	}
-	t.line("target", "%s: %s connections, pipeline %d, %d loops, %s", what, report.Count(int64(l.Connections)), l.Pipeline, l.Loops, how)
+	loops := "1 loop"
+	if l.Loops > 1 {
+		loops = fmt.Sprintf("%d loops", l.Loops)
+	}
+	t.line("target", "%s: %s connections, pipeline %d, %s, %s", what, report.Count(int64(l.Connections)), l.Pipeline, loops, how)
 }
 
 // asked is what was asked for in an open loop.

@@ -19,8 +19,10 @@ const (
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(longest), digits) }
 
 func record(h *hdrhistogram.Histogram, d time.Duration) {
-	_ = h.RecordValue(int64(min(max(d, 0), longest))) // in range
+	_ = h.RecordValue(inRange(d))
 }
+
+func inRange(d time.Duration) int64 { return int64(min(max(d, 0), longest)) }
 
 // A window is what one loop, or all, measured in one second, or in all.
 type window struct {
@@ -112,10 +114,10 @@ func (w *window) addError(r *engine.Result) {
 	record(w.response, r.Time.Total)
 }
 
-// addUnsent counts a request that was due and never sent.
-func (w *window) addUnsent(age time.Duration) {
-	w.unsent++
-	record(w.response, age)
+// addUnsent counts requests that were due and never sent.
+func (w *window) addUnsent(age time.Duration, n int64) {
+	w.unsent += n
+	_ = w.response.RecordValues(inRange(age), n)
 }
 
 // merge adds what another window has.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"hotlap/cmd/internal/load"
+	"hotlap/cmd/internal/report"
 )
 
 // A fact is a row of a table of settings or figures.
@@ -123,4 +124,18 @@ func special(c rune) bool {
 		return false
 	}
 	return true
+}
+
+// Faults are what the observer of a run saw go wrong, as events: each in the
+// middle of its second, where the charts have what was counted around it.
+func Faults(k *report.Kernel) (events []Event) {
+	if k == nil {
+		return nil
+	}
+	for _, e := range k.Events {
+		for _, f := range e.Told() {
+			events = append(events, Event{At: e.At + e.Length/2, Kind: f.Name, Label: f.Value + " " + f.Name})
+		}
+	}
+	return events
 }

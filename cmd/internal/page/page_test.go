@@ -14,6 +14,8 @@ import (
 	"golang.org/x/net/html"
 
 	"hotlap/cmd/internal/load"
+	"hotlap/cmd/internal/report"
+	"hotlap/ebpf"
 )
 
 func write(t *testing.T, name string, r *load.Report, events ...Event) []byte {
@@ -74,6 +76,26 @@ func TestFiguresAreText(t *testing.T) {
 	}
 }
 
+// What the observer saw is in a table, and its faults are events in the middle
+// of their seconds.
+func TestKernel(t *testing.T) {
+	r := burst()
+	if page := words(parse(t, write(t, "unwatched", r, Faults(r.Kernel)...))); strings.Contains(page, "The kernel") {
+		t.Error("nobody watched, and there is a table of what was seen")
+	}
+	r.Kernel = &report.Kernel{
+		Sample: ebpf.Sample{Tier: ebpf.TierDiag, Total: ebpf.Counts{ebpf.Retransmits: 7}},
+		Ports:  []uint16{8080},
+		Events: []report.KernelEvent{{At: 12, Length: 1, Counts: ebpf.Counts{ebpf.Retransmits: 7, ebpf.RSTsIn: 1}}},
+	}
+	page := words(parse(t, write(t, "kernel", r, Faults(r.Kernel)...)))
+	for _, want := range []string{"The kernel observed tier diag, port 8080 retransmits 7", "12.500 s retransmits 7 retransmits", "12.500 s rsts in 1 rsts in"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q in the page", want)
+		}
+	}
+}
+
 func TestUnknownFigures(t *testing.T) {
 	r := oneSecond()
 	r.Client = load.Client{}
@@ -87,6 +109,9 @@ func TestLongRunsHaveShortTables(t *testing.T) {
 	root := parse(t, write(t, "long", long()))
 	if n := len(find(find(root, "table", "id", "seconds")[0], "th", "scope", "row")); n != maxRows {
 		t.Errorf("%d rows, want %d", n, maxRows)
+	}
+	if page := text(parse(t, write(t, "events", long(), make([]Event, maxRows+7)...))); !strings.Contains(page, "7 more events") {
+		t.Error("the page does not say how many events its table leaves out")
 	}
 	if !strings.Contains(text(root), "3000 more seconds") {
 		t.Error("the page does not say how many seconds its table leaves out")

@@ -7,10 +7,11 @@ import (
 	"slices"
 
 	"hotlap/cmd/internal/load"
+	"hotlap/cmd/internal/report"
 	"hotlap/ebpf"
 )
 
-// maxRows bounds the table of seconds; the charts show all of them.
+// maxRows bounds the tables of seconds and of events; the charts show all of them.
 const maxRows = 600
 
 // run is a report as the templates lay it out.
@@ -18,9 +19,10 @@ type run struct {
 	*load.Report
 	Name     string // "" where there is only one
 	Title    string
-	Limit    string // what bound the run, in a sentence
-	Standing string // whether it is valid, in words
-	Events   []Event
+	Limit    string  // what bound the run, in a sentence
+	Standing string  // whether it is valid, in words
+	Events   []Event // of the table; the charts have all
+	more     int     // events
 
 	Headline    []figure
 	Outcomes    []tally
@@ -30,6 +32,7 @@ type run struct {
 	Bodies      string
 	LoadFacts   []fact
 	ClientFacts []fact
+	KernelFacts []report.Fact
 	Environs    []fact
 	Sysctls     []fact
 	CommandLine string
@@ -58,10 +61,11 @@ func captioned(caption string, rows any) table { return table{caption, rows} }
 
 func newRun(name string, r *load.Report, events []Event) *run {
 	v := &run{
-		Report: r, Name: name, Title: title(r), Limit: limit(r.Verdict.Bound), Standing: standing(r.Verdict.Valid), Events: events,
+		Report: r, Name: name, Title: title(r), Limit: limit(r.Verdict.Bound), Standing: standing(r.Verdict.Valid),
+		Events: events[:min(len(events), maxRows)], more: max(0, len(events)-maxRows),
 		Headline: headline(r), Outcomes: outcomes(r),
 		StatusRows: tallies(r.Statuses, r.Responses), ErrorRows: tallies(r.Errors, r.Requests),
-		LoadFacts: loadFacts(r), ClientFacts: clientFacts(r), Environs: environment(r), Sysctls: sysctls(r),
+		LoadFacts: loadFacts(r), ClientFacts: clientFacts(r), KernelFacts: r.Kernel.Facts(), Environs: environment(r), Sysctls: sysctls(r),
 		CommandLine: commandLine(r.Command),
 		Bodies:      fmt.Sprintf("%s, %s/s", size(r.Bytes.Body), size(int64(r.Rates.Body))),
 		Rows:        r.Series[:min(len(r.Series), maxRows)],
@@ -211,6 +215,9 @@ func (v *run) HasResponses() bool {
 func (v *run) HasServices() bool {
 	return slices.ContainsFunc(v.Series, func(s load.Second) bool { return s.Service != nil })
 }
+
+// MoreEvents is how many events their table leaves out.
+func (v *run) MoreEvents() int { return v.more }
 
 // Hidden is how many seconds the table leaves out.
 func (v *run) Hidden() int { return len(v.Series) - len(v.Rows) }

@@ -91,9 +91,10 @@ type Summary struct {
 	Rate        float64          `json:"requests_per_s"`       // requests / duration_s
 	Latency     *Latency         `json:"latency_us,omitempty"` // of complete responses, from written to answered
 	Total       *Latency         `json:"total_us,omitempty"`   // of complete responses, from taken from the input to answered
-	CPU         float64          `json:"cpu_s"`                // user and system time of this process
+	CPU         float64          `json:"cpu_s"`                // user and system time of this process, with its observer: kernel.cost
 	PeakMemory  int64            `json:"max_rss_bytes"`        // most memory that was resident
 	Ended       string           `json:"ended"`                // "done", "signal", "input", "output"
+	Kernel      *Kernel          `json:"kernel,omitempty"`     // what an observer saw; absent if nobody watched
 }
 
 // Latency has percentiles, in microseconds.

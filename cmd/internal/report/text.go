@@ -46,6 +46,9 @@ func (s *Summary) WriteText(w io.Writer, color bool) error {
 	}
 	line("client", "%s connections, %s CPU%s, %s peak memory",
 		Count(s.Connections), seconds(s.CPU), s.cpuPerRequest(), Bytes(s.PeakMemory))
+	for i, f := range s.Kernel.Facts() {
+		line([]string{"kernel", ""}[min(i, 1)], "%s: %s", f.Name, f.Value)
+	}
 	if s.Ended != Done {
 		line("ended", "early: %s", map[string]string{Signal: "by a signal", Input: "by its input", Output: "by its output"}[s.Ended])
 	}
@@ -64,7 +67,11 @@ func (s *Summary) cpuPerRequest() string {
 	if s.Requests == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (%.2f us/request)", s.CPU/float64(s.Requests)*1e6)
+	own := s.CPU
+	if s.Kernel != nil {
+		own -= (s.Kernel.Cost.Setup + s.Kernel.Cost.CPU).Seconds()
+	}
+	return fmt.Sprintf(" (%.2f us/request)", max(0, own)/float64(s.Requests)*1e6)
 }
 
 func (l *Latency) String() string {
