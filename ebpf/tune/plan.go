@@ -316,12 +316,31 @@ func facts(l Load, m *Machine) []Fact {
 	if pressure := m.numbers("net.ipv4.tcp_mem"); len(pressure) == 3 {
 		all = append(all, Fact{"TCP memory", fmt.Sprintf("%s pages of all sockets; pressure begins at %s", count(float64(m.TCPPages)), count(float64(pressure[1]))), m.TCPPages < int64(pressure[1])})
 	}
+	if len(m.Listeners) > 0 {
+		all = append(all, Fact{"listeners", backlogs(m.Listeners), true})
+	}
 	var qdiscs []string
 	for device, kind := range m.Qdiscs {
 		qdiscs = append(qdiscs, device+" "+kind)
 	}
 	slices.Sort(qdiscs)
 	return append(all, Fact{"congestion control", strings.Join(append([]string{m.Sysctls["net.ipv4.tcp_congestion_control"]}, qdiscs...), ", "), true})
+}
+
+// listedListeners is how many listeners are named in a sentence.
+const listedListeners = 12
+
+// backlogs says how long the queues of servers here are.
+func backlogs(all []Listener) string {
+	var parts []string
+	for _, l := range all[:min(len(all), listedListeners)] {
+		parts = append(parts, fmt.Sprintf("%s %s", l.Address, count(float64(l.Backlog))))
+	}
+	slices.Sort(parts)
+	if more := len(all) - listedListeners; more > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", more))
+	}
+	return "backlogs: " + strings.Join(parts, ", ")
 }
 
 // count writes a number with its thousands apart, and a small one's first decimal.

@@ -288,6 +288,33 @@ func TestNoFalseAlarmOfQueues(t *testing.T) {
 	}
 }
 
+// Facts say what no knob changes; a slow clock and a full memory hold a load back.
+func TestFacts(t *testing.T) {
+	m := listening(aMachine(), 22)
+	m.CPUQuota, m.Steal, m.Clocksource, m.TCPPages, m.Qdiscs = 0.5, 0.25, "hpet", 200_001, map[string]string{"lo": "noqueue", "eth0": "fq"}
+	want := map[string]string{
+		"CPUs":               "8 online, 8 for us, of which the cgroup's quota lets 0.5 run",
+		"steal":              "25.0 % of CPU time since boot went to other machines of the host: expect noise",
+		"clocksource":        "hpet: reading the time is slow with it",
+		"TCP memory":         "200,001 pages of all sockets; pressure begins at 200,000",
+		"listeners":          "backlogs: [::]:22 128",
+		"congestion control": "cubic, eth0 fq, lo noqueue",
+	}
+	d := Diagnose(Load{}, m)
+	for _, f := range d.Facts {
+		if !strings.HasPrefix(f.Says, want[f.Name]) || want[f.Name] == "" {
+			t.Errorf("%s: %s", f.Name, f.Says)
+		}
+		delete(want, f.Name)
+	}
+	if len(want) > 0 || !slices.Equal(d.Hindrances(), []string{"CPUs", "clocksource", "TCP memory"}) || d.Well() {
+		t.Errorf("%v, %q", want, d.Hindrances())
+	}
+	if d := Diagnose(Load{}, aMachine()); !d.Well() {
+		t.Errorf("%q", d.Hindrances())
+	}
+}
+
 func TestPorts(t *testing.T) {
 	for _, c := range []struct {
 		load Load
