@@ -5,8 +5,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"hotlap/ebpf/internal/diag"
 )
 
 // socketInodes returns the inodes of a process's sockets.
@@ -35,9 +38,9 @@ func socketInodes(pid int) (map[uint32]bool, error) {
 	return inodes, nil
 }
 
-// ownersOf finds which processes have sockets, as far as it may look at them.
-// Of several that share one (a server's workers) it names the one with the lowest number.
-func ownersOf(inodes map[uint32]int) {
+// eachSocket calls f with the sockets of all processes, as far as it may look at
+// them.
+func eachSocket(f func(pid int, inode uint32)) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return
@@ -52,11 +55,66 @@ func ownersOf(inodes map[uint32]int) {
 			continue
 		}
 		for inode := range sockets {
-			if owner, wanted := inodes[inode]; wanted && (owner == 0 || pid < owner) {
-				inodes[inode] = pid
+			f(pid, inode)
+		}
+	}
+}
+
+// ownersOf finds which processes have sockets. Of several that share one (a
+// server's workers) it names the one with the lowest number.
+func ownersOf(inodes map[uint32]int) {
+	eachSocket(func(pid int, inode uint32) {
+		if owner, wanted := inodes[inode]; wanted && (owner == 0 || pid < owner) {
+			inodes[inode] = pid
+		}
+	})
+}
+
+// ServersAt returns the processes that listen at one of the addresses in the
+// caller's network namespace, or at all addresses of its port: their numbers, in
+// order. Only root sees those of other users. It asks the kernel for listening
+// sockets alone (sock_diag), which is cheap however many connections there are.
+func ServersAt(addrs []netip.AddrPort) ([]int, error) {
+	d, err := diag.Open()
+	if err != nil {
+		return nil, fmt.Errorf("ebpf: %w", err)
+	}
+	defer d.Close()
+	all, err := d.Listeners(nil)
+	if err != nil {
+		return nil, fmt.Errorf("ebpf: %w", err)
+	}
+	inodes := map[uint32]bool{}
+	for _, l := range all {
+		for _, a := range addrs {
+			if serves(&l, unmapped(a)) {
+				inodes[l.Inode] = true
 			}
 		}
 	}
+	if len(inodes) == 0 {
+		return nil, nil
+	}
+	var pids []int
+	eachSocket(func(pid int, inode uint32) {
+		if inodes[inode] && !slices.Contains(pids, pid) {
+			pids = append(pids, pid)
+		}
+	})
+	slices.Sort(pids)
+	return pids, nil
+}
+
+// serves says whether connections to an address are the listener's.
+func serves(l *diag.Listener, to netip.AddrPort) bool {
+	at := unmapped(l.Local)
+	if at.Port() != to.Port() {
+		return false
+	}
+	if at.Addr().IsUnspecified() {
+		return at.Addr().Is4() == to.Addr().Is4() || at.Addr().Is6() && !l.V6Only
+	}
+	return at.Addr().WithZone("") == to.Addr().WithZone("")
 }
 
 // unmapped is an address with IPv4 as IPv4, also where an IPv6 socket has it.

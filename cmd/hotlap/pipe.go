@@ -41,6 +41,8 @@ How requests are sent, as hotlap fetch --help explains: -c --per-host -p --loops
 -R --host-rate -H -k --cacert --cert --key --tls-min --tls-max --sslkeylog --proxy
 -u --resolve --connect-to -4 -6 --dns-servers --dns-ttl --unix-socket --source-ip
 --interface --timeout --connect-timeout --read-timeout --retries --max-body --max-memory
+HOTLAP_PROXY in the environment is --proxy where that is not given: others can
+read a command line, and a proxy's password in it.
 
 Exit codes: 0 the input ended and all is answered; 1 could not start, or the
 client is gone; 2 bad arguments, or the client broke the protocol; 143 SIGTERM.
@@ -99,14 +101,33 @@ func parsePipe(args []string) (*pipeOptions, error) {
 	case f.Changed("max-clients") && o.listen == "":
 		return nil, errors.New("--max-clients goes with --listen")
 	}
-	if err := checkDescriptors(o.engine.Connections); err != nil {
+	if err := o.checkPipeDescriptors(); err != nil {
 		return nil, err
+	}
+	if proxy, ok := os.LookupEnv("HOTLAP_PROXY"); ok && !f.Changed("proxy") {
+		if err := f.Set("proxy", proxy); err != nil {
+			return nil, err
+		}
 	}
 	if err := o.applyFlags(f); err != nil {
 		return nil, err
 	}
 	o.engine = pipe.Config(o.engine, o.window)
 	return o, nil
+}
+
+// clientDescriptors is what a client of --listen needs beside its connections:
+// its socket, poller and timers.
+const clientDescriptors = 8
+
+func (o *pipeOptions) checkPipeDescriptors() error {
+	if o.listen == "" {
+		return checkDescriptors(o.engine.Connections)
+	}
+	if err := checkDescriptors((o.engine.Connections + clientDescriptors) * o.clients); err != nil {
+		return fmt.Errorf("--max-clients %d, each with its connections: %w", o.clients, err)
+	}
+	return nil
 }
 
 // newSession makes an engine, and a session that has it for itself.

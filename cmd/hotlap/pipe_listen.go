@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -37,6 +38,7 @@ func listenPipe(ctx context.Context, std *stdio, o *pipeOptions) int {
 		std.complain("pipe", "%v", err)
 		return exitFailed
 	}
+	defer listener.Close()
 	s := &pipeServer{
 		o: o, std: std, listener: listener,
 		places: make(chan struct{}, o.clients), sessions: make(map[*pipe.Session]bool),
@@ -72,6 +74,9 @@ func listenPrivately(path string) (*net.UnixListener, error) {
 			}
 		}
 	}
+	if strings.HasPrefix(path, "@") { // package net would take an abstract socket, which has no mode: anybody may connect
+		path = "./" + path
+	}
 	defer unix.Umask(unix.Umask(0o177))
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
@@ -80,14 +85,28 @@ func listenPrivately(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// accept takes clients, as many as there are places.
+// acceptPause is how long accept waits for others to give descriptors back.
+const acceptPause = 100 * time.Millisecond
+
+// accept takes clients, as many as there are places. Without a descriptor for
+// one it waits: those that it has would end with it.
 func (s *pipeServer) accept(ctx context.Context) error {
-	for {
+	for told := false; ; {
 		s.places <- struct{}{}
 		c, err := s.listener.AcceptUnix()
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			if !told {
+				s.std.complain("pipe", "a client has to wait: %v", err)
+			}
+			told = true
+			<-s.places
+			time.Sleep(acceptPause)
+			continue
+		}
 		if err != nil {
 			return err
 		}
+		told = false
 		s.serving.Go(func() {
 			defer func() { <-s.places }()
 			err := s.serve(ctx, c)

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // getFrame is a frame of n requests for a URL, as PROTOCOL.md has it.
@@ -184,6 +186,57 @@ func TestPipeListen(t *testing.T) {
 	p.exits(exitSIGTERM)
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
 		t.Errorf("the socket stays behind: %v", err)
+	}
+}
+
+// A name that package net takes for an abstract socket, which anybody may use.
+func TestPipeListenPrivately(t *testing.T) {
+	t.Chdir(t.TempDir())
+	l, err := listenPrivately("@sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if info, err := os.Lstat("@sock"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v, want a file of mode 0600", info, err)
+	}
+}
+
+// A client that there is no descriptor for waits, and ends nobody.
+func TestPipeListenDescriptors(t *testing.T) {
+	url := startTargetServer(t)
+	path := filepath.Join(t.TempDir(), "sock")
+	p := start(t, "pipe", "--listen", path)
+	p.stderr.line()
+	first := dialPipe(t, path)
+	first.until(`"body"]}`)
+	var usual unix.Rlimit
+	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &usual); err != nil {
+		t.Fatal(err)
+	}
+	none := unix.Rlimit{Cur: 3, Max: usual.Max} // beside standard input, output and error
+	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, &none, nil); err != nil {
+		t.Fatal(err)
+	}
+	second := dialPipe(t, path)
+	if said := p.stderr.line(); !strings.Contains(said, "a client has to wait: accept") {
+		t.Errorf("it said %q", said)
+	}
+	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, &usual, nil); err != nil {
+		t.Fatal(err)
+	}
+	second.until(`"body"]}`)
+	for _, c := range []*pipeClient{first, second} {
+		c.write(getFrame(url+"/a", 1))
+		c.until("/a")
+	}
+	p.signal(syscall.SIGTERM)
+	p.exits(exitSIGTERM)
+
+	p = startCommand(t, exec.Command("sh", "-c", "ulimit -n 300 && exec hotlap pipe --listen sock -c 100"))
+	p.exits(exitUsage)
+	if said := p.stderr.rest(); !strings.Contains(said, "--max-clients 8, each with its connections") {
+		t.Errorf("it said %q", said)
 	}
 }
 

@@ -8,7 +8,8 @@
 const { spawn } = require('node:child_process');
 
 const HELLO = 1, REQUESTS = 2, RESULTS = 3, CANCEL = 4, BYE = 6, FATAL = 7;
-const HEADER = 12, REQUEST = 28, RESULT = 72;
+const HEADER = 12, REQUEST = 28, RESULT = 72, MAX_ENTRIES = 65536;
+const NOTHING = Buffer.alloc(0);
 
 function frame(type, count, parts) {
   const head = Buffer.alloc(HEADER);
@@ -23,10 +24,11 @@ class Client {
     this.pending = new Map(); // id -> what to do with its result
     this.queue = []; // requests that the window has no room for
     this.batch = []; // requests of this turn: they share a frame
+    this.batchBytes = 0;
     this.nextId = 1n;
     this.window = 0; // known with HELLO
     this.sent = 0; // requests without a result
-    this.unread = Buffer.alloc(0);
+    this.unread = NOTHING;
     this.process = spawn(binary, ['pipe', `--parent=${process.pid}`, ...flags], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.process.on('error', (e) => this.end(e));
     this.process.stdin.on('error', () => {}); // its end says more
@@ -40,7 +42,7 @@ class Client {
   request(url, { method = 'GET', headers = {}, body = null, timeoutMs = 0, signal = null } = {}) {
     if (this.gone) return Promise.reject(this.gone);
     const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('');
-    const content = body === null ? Buffer.alloc(0) : Buffer.from(body);
+    const content = body === null ? NOTHING : Buffer.from(body);
     const texts = [method, url, lines].map((s) => Buffer.from(s));
     const entry = Buffer.alloc(REQUEST), id = this.nextId++;
     entry.writeBigUInt64LE(id, 0);
@@ -52,13 +54,21 @@ class Client {
     entry.writeUInt16LE(body === null ? 0 : 1, 26);
     return new Promise((resolve, reject) => {
       this.pending.set(id, { resolve, reject });
-      this.queue.push([entry, Buffer.concat([...texts, content])]);
+      this.queue.push({ id, entry, rest: Buffer.concat([...texts, content]) });
       this.send();
       signal?.addEventListener('abort', () => this.cancel(id), { once: true });
+      if (signal?.aborted) this.cancel(id);
     });
   }
 
   cancel(id) {
+    const at = this.queue.findIndex((q) => q.id === id);
+    if (at >= 0) {
+      this.queue.splice(at, 1);
+      const error = { kind: 'canceled', phase: 'queue', message: 'it was not sent' };
+      this.settle(id, 'resolve', { status: 0, head: NOTHING, body: NOTHING, error, remote: '', totalUs: 0 });
+      return;
+    }
     const bytes = Buffer.alloc(8);
     bytes.writeBigUInt64LE(id, 0);
     setImmediate(() => this.process.stdin.write(frame(CANCEL, 1, [bytes]))); // behind its request
@@ -67,16 +77,30 @@ class Client {
   // Puts what the window has room for into the frame of this turn.
   send() {
     while (this.sent < this.window && this.queue.length > 0) {
+      const q = this.queue.shift(), size = REQUEST + q.rest.length;
+      if (size > this.hello.max_frame) {
+        this.settle(q.id, 'reject', new RangeError(`a request of ${size} bytes, at most ${this.hello.max_frame}`));
+        continue;
+      }
+      if (this.batchBytes + size > this.hello.max_frame || this.batch.length === MAX_ENTRIES) this.flush();
       if (this.batch.length === 0) setImmediate(() => this.flush());
-      this.batch.push(this.queue.shift());
+      this.batch.push(q);
+      this.batchBytes += size;
       this.sent++;
     }
   }
 
   flush() {
     const batch = this.batch;
+    if (batch.length === 0) return;
+    this.process.stdin.write(frame(REQUESTS, batch.length, [...batch.map((q) => q.entry), ...batch.map((q) => q.rest)]));
     this.batch = [];
-    this.process.stdin.write(frame(REQUESTS, batch.length, [...batch.map((b) => b[0]), ...batch.map((b) => b[1])]));
+    this.batchBytes = 0;
+  }
+
+  settle(id, how, value) {
+    this.pending.get(id)[how](value);
+    this.pending.delete(id);
   }
 
   read(data) {
@@ -111,8 +135,7 @@ class Client {
       const error = kind ? { kind, phase: this.hello.phases[payload[e + 11]], message: message.toString() } : null;
       const body = cut(payload.readUInt32LE(e + 16)), totalUs = Number(payload.readBigUInt64LE(e + 40));
       this.sent--;
-      this.pending.get(id).resolve({ status: payload.readUInt16LE(e + 8), head, body, error, remote: remote.toString(), totalUs });
-      this.pending.delete(id);
+      this.settle(id, 'resolve', { status: payload.readUInt16LE(e + 8), head, body, error, remote: remote.toString(), totalUs });
     }
   }
 

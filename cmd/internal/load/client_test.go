@@ -3,11 +3,7 @@ package load
 import (
 	"flag"
 	"fmt"
-	"maps"
-	"net"
-	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,66 +64,6 @@ func TestReadUsage(t *testing.T) {
 	}
 	if before.runQueue < 0 {
 		t.Skip("this kernel has no schedstat")
-	}
-}
-
-// Lines of /proc/net/tcp and tcp6, on little-endian machines.
-const (
-	tcp4 = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1 0000000000000000 100 0 0 10 0
-   1: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 102 1 0000000000000000 100 0 0 10 0
-   2: 0100007F:1F90 0100007F:C001 01 00000000:00000000 00:00000000 00000000     0        0 103 1 0000000000000000 100 0 0 10 0
-   3: 0200007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104 1 0000000000000000 100 0 0 10 0
-`
-	tcp6 = `   0: 00000000000000000000000001000000:1F91 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 201 1
-   1: 0000000000000000FFFF00000100007F:1F92 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 202 1
-   2: 00000000000000000000000000000000:1F93 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 203 1
-   3: nonsense 0 0A 0 0 0 0 0 204 0
-`
-)
-
-func TestListeners(t *testing.T) {
-	for addr, want := range map[string]string{
-		"127.0.0.1:8080":          "101", // not that of 127.0.0.2, nor the connection
-		"[::ffff:127.0.0.1]:8080": "101",
-		"192.0.2.1:80":            "102", // it listens on every address
-		"[::1]:8081":              "201",
-		"127.0.0.1:8082":          "202", // mapped
-		"127.0.0.1:8083":          "203", // dual-stack
-		"127.0.0.1:8084":          "",
-	} {
-		inodes := map[string]bool{}
-		for _, table := range []string{tcp4, tcp6} {
-			listeners(table, []netip.AddrPort{netip.MustParseAddrPort(addr)}, inodes)
-		}
-		if got := strings.Join(slices.Sorted(maps.Keys(inodes)), " "); got != want {
-			t.Errorf("%s: inodes %q, want %q", addr, got, want)
-		}
-	}
-}
-
-// The process that listens is found by its socket; one's own does not count.
-func TestHolders(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	at := l.Addr().(*net.TCPAddr).AddrPort()
-	table, err := os.ReadFile("/proc/self/net/tcp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	inodes := map[string]bool{}
-	listeners(string(table), []netip.AddrPort{at}, inodes)
-	if len(inodes) != 1 {
-		t.Fatalf("%d sockets listen at %v", len(inodes), at)
-	}
-	if pids := holders(inodes); len(pids) != 0 {
-		t.Errorf("%v hold it, besides this process", pids)
-	}
-	if shares := SharesCPUs([]netip.AddrPort{at}); shares != nil {
-		t.Errorf("it shares CPUs with itself: %v", *shares)
 	}
 }
 

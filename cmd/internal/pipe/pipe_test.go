@@ -374,6 +374,33 @@ func TestWindowOfBytes(t *testing.T) {
 	c.finish()
 }
 
+// What was answered is let go of: the window counts it no more.
+func TestAnsweredIsForgotten(t *testing.T) {
+	url := serve(t, echo)
+	c := connect(t, engine.Config{}, 10)
+	many := strings.Repeat("X-Tag: t\r\n", maxFields)
+	c.write(requestsFrame(
+		ask{id: 1, method: "PUT", url: url + "/a", header: "X-Tag: t\r\nAccept\r\n", body: []byte("x")},
+		ask{id: 2, url: url + "/b", header: many},
+	))
+	c.answers(2)
+	c.finish()
+	for _, q := range c.session.free {
+		header := q.Header[:cap(q.Header)]
+		if q.URL != "" || q.Body != nil || q.Omit != nil || len(header) > keptFields {
+			t.Errorf("%+v is kept", q)
+		}
+		for _, f := range header {
+			if f != (engine.Field{}) {
+				t.Errorf("field %+v is kept", f)
+			}
+		}
+	}
+	if len(c.session.free) != 2 {
+		t.Errorf("%d requests are free, want 2", len(c.session.free))
+	}
+}
+
 func TestCancel(t *testing.T) {
 	arrived := make(chan string, 100)
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {

@@ -33,8 +33,21 @@ const requestEntry = 28
 
 const flagHasBody = 1 // a body, perhaps an empty one
 
+// keptFields is for how many header fields a request keeps its place.
+const keptFields = 32
+
 // requestOverhead is what a request counts besides its bytes.
 const requestOverhead = 256
+
+// forget lets go of what the client sent: the window no longer counts it.
+func (q *request) forget() {
+	header := q.Header
+	if cap(header) > keptFields {
+		header = nil
+	}
+	clear(header)
+	*q = request{Request: engine.Request{Header: header[:0]}}
+}
 
 // A requestFrame is a frame of requests that is being taken apart.
 type requestFrame struct {

@@ -341,7 +341,7 @@ func (s *Session) Put(results []*engine.Result) error {
 	for _, r := range results {
 		q := r.Request.Tag.(*request)
 		s.bytes -= q.size
-		q.Body = nil
+		q.forget()
 		s.free = append(s.free, q)
 	}
 	s.moved.Broadcast()

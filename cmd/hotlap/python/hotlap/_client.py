@@ -13,7 +13,7 @@ from typing import (
 from ._errors import EngineError
 from ._messages import HeaderTypes, Request, Response, header_lines
 from ._process import Connection, Options, Process, Socket, find_binary
-from ._wire import FILL, READ_SIZE, UNSENT_MOST, Asked, Wire, share_of
+from ._wire import FILL, NOT_SENT, READ_SIZE, UNSENT_MOST, Asked, Wire, check_stream, share_of
 
 END_SECONDS = 2.0  # for the engine to end by itself
 
@@ -107,10 +107,15 @@ class Client:
     async def __aexit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], traceback: object
     ) -> None:
-        await self.aclose()
+        await self._close(canceled=kind is not None and not issubclass(kind, Exception))
 
     async def aclose(self) -> None:
         """Cancels what is in flight, and ends the co-process."""
+        await self._close(canceled=False)
+
+    async def _close(self, canceled: bool) -> None:
+        """canceled is where the program ends, or this part of it, as after Ctrl-C:
+        those who wait are canceled, too. Otherwise they get an error."""
         connection, ended = self._connection, self._ended
         if connection is None or ended is None or self._closing:
             return
@@ -118,24 +123,22 @@ class Client:
         try:
             if self._dead is None:
                 idle = not self._wire.in_flight and not self._unsent
-                self._fail("the client was closed")
+                self._fail("the client was closed", canceled)
                 self._stop_writing()
-                if idle:
+                if idle and not canceled:
                     connection.end_input()
                     await asyncio.wait([ended], timeout=END_SECONDS)
         finally:  # also where the task is canceled: no process stays behind
             self._loop.remove_reader(connection.read_fd)
             connection.end(0.5)
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, canceled: bool = False) -> None:
         """Ends all that is in flight, and all that waits."""
         self._dead = why
         lost: List[Any] = [r._done for r in self._wire.abandon()]
-        _fail_all(deque(d.args[0] for d in lost if isinstance(d, partial)), why)
-        _fail_all(self._queue, why)
-        _fail_all(self._askers, why)
-        for s in self._streams:
-            s.wake()
+        answers = deque(d.args[0] for d in lost if isinstance(d, partial))
+        for futures in (answers, self._queue, self._askers, *(s.waiters() for s in self._streams)):
+            _end_all(futures, None if canceled else why)
         if self._started is not None and not self._started.done():
             self._started.set_exception(EngineError(why))
 
@@ -161,18 +164,23 @@ class Client:
         return await self.send(Request("GET", url, **options) if options else url)
 
     async def head(self, url: str, **options: Any) -> Response:
+        """Sends a HEAD. options are those of Request."""
         return await self.send(Request("HEAD", url, **options))
 
     async def post(self, url: str, **options: Any) -> Response:
+        """Sends a POST. options are those of Request."""
         return await self.send(Request("POST", url, **options))
 
     async def put(self, url: str, **options: Any) -> Response:
+        """Sends a PUT. options are those of Request."""
         return await self.send(Request("PUT", url, **options))
 
     async def patch(self, url: str, **options: Any) -> Response:
+        """Sends a PATCH. options are those of Request."""
         return await self.send(Request("PATCH", url, **options))
 
     async def delete(self, url: str, **options: Any) -> Response:
+        """Sends a DELETE. options are those of Request."""
         return await self.send(Request("DELETE", url, **options))
 
     async def request(self, method: str, url: str, **options: Any) -> Response:
@@ -184,19 +192,18 @@ class Client:
         RequestError if there is no complete one. Canceling the task cancels the request."""
         wire = self._wire
         self._check()
-        while wire.room <= 0 or self._unsent_size > UNSENT_MOST or self._queue:
-            turn: asyncio.Future[None] = self._loop.create_future()
-            self._queue.append(turn)
-            try:
-                await turn
-            finally:
-                if turn.done() and not turn.cancelled() and turn.exception() is None:
-                    wire.room += 1  # that _give_turns kept for us
-            self._check()
-            break
+        if wire.room <= 0 or self._unsent_size > UNSENT_MOST or self._queue:
+            await self._turn()
         answer: asyncio.Future[Response] = self._loop.create_future()
-        ident = wire.ask(request, partial(_settle, answer))
-        self._flush_soon()
+        try:
+            ident = wire.ask(request, partial(_settle, answer))
+        except BaseException:
+            self._pass_on()
+            raise
+        if ident == NOT_SENT:
+            self._pass_on()
+        else:
+            self._flush_soon()
         try:
             response = await answer
         except asyncio.CancelledError:
@@ -209,19 +216,35 @@ class Client:
             raise error
         return response
 
+    async def _turn(self) -> None:
+        """Waits for a place in the window, behind those who came before. It is
+        to be taken at once, or to be passed on."""
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:  # given, and not taken
+                self._wire.room += 1
+                self._pass_on()
+            raise
+        self._wire.room += 1  # that _give_turns kept for us
+        self._check()
+
     def stream(
         self, requests: Union[Iterable[Asked], AsyncIterable[Asked]], *, in_flight: Optional[int] = None
     ) -> AsyncGenerator[Response, None]:
         """Sends all requests (URLs, or Request objects) and yields responses as
         they complete: r.request is what they answer. A request that failed is a
         response with r.error. requests may be longer than memory; at most
-        in_flight of them (default: max_in_flight) are taken and not yet yielded.
+        in_flight of them (default: max_in_flight) are taken and not yet yielded;
+        with the bodies of their responses that is what a stream may hold. What
+        the iterable raises ends the stream, and cancels what is in flight.
 
         A plain iterable is asked on the event loop: one that waits for
         something should be an async one.
         """
-        if in_flight is not None and in_flight < 1:
-            raise ValueError(f"in_flight is {in_flight}, want 1 or more")
+        check_stream(requests, in_flight)
         return self._stream(requests, in_flight)
 
     async def _stream(
@@ -273,6 +296,8 @@ class Client:
             raise EngineError(self._dead)
         if self._connection is None:
             raise RuntimeError("use the Client in an async with statement")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("this Client belongs to another event loop: make one for each")
 
     # Descriptors.
 
@@ -297,9 +322,7 @@ class Client:
         if self._started is not None and self._wire.ready:
             self._started.set_result(None)
             self._started = None
-        self._give_turns()
-        for s in self._streams:
-            s.wake_if_any()
+        self._pass_on()
 
     def _died(self, why: str) -> None:
         """The engine's output has ended."""
@@ -322,6 +345,12 @@ class Client:
             if not f.done():
                 f.set_result(None)
                 self._wire.room -= 1
+
+    def _pass_on(self) -> None:
+        """There may be room in the window, or responses."""
+        self._give_turns()
+        for s in self._streams:
+            s.wake_if_any()
 
     def _flush_soon(self) -> None:
         """Has all that is asked in this turn of the loop written at once."""
@@ -384,10 +413,15 @@ def _settle(answer: "asyncio.Future[Response]", response: Response) -> None:
         answer.set_result(response)
 
 
-def _fail_all(futures: "Deque[asyncio.Future[Any]]", why: str) -> None:
+def _end_all(futures: "Deque[asyncio.Future[Any]]", why: Optional[str]) -> None:
+    """With an error, or, without a reason, by canceling them."""
     while futures:
         f = futures.popleft()
-        if not f.done():
+        if f.done():
+            continue
+        if why is None:
+            f.cancel()
+        else:
             f.set_exception(EngineError(why))
 
 
@@ -441,9 +475,12 @@ class _Stream:
                     client._check()
                     self.room_waiter = client._loop.create_future()
                     await self.room_waiter
-                client._wire.ask(asked, self.take)
+                ident = client._wire.ask(asked, self.take)
                 self.open += 1
-                client._flush_soon()
+                if ident == NOT_SENT:
+                    self.wake()
+                else:
+                    client._flush_soon()
         finally:
             self.wake()
 
@@ -470,12 +507,11 @@ class _Stream:
         if f is not None and not f.done() and self.room() > 0:
             f.set_result(None)
 
+    def waiters(self) -> "Deque[asyncio.Future[None]]":
+        return deque(f for f in (self.waiter, self.room_waiter) if f is not None and not f.done())
+
     def wake(self) -> None:
-        f = self.waiter
-        if f is not None and not f.done():
-            f.set_result(None)
-        f = self.room_waiter
-        if f is not None and not f.done():
+        for f in self.waiters():
             f.set_result(None)
 
     def wake_if_any(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, Optional, Type
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Type
 
 if TYPE_CHECKING:
     from ._messages import Request, Response
@@ -27,6 +27,9 @@ class StatusError(HotlapError):
         super().__init__(message)
         self.response = response
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self.args[0], self.response)
+
     @property
     def request(self) -> Request:
         return self.response.request
@@ -48,26 +51,32 @@ class RequestError(HotlapError):
         self.phase = phase
         self.response = response
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self.args[0], self.kind, self.phase, self.response)
+
     @property
     def request(self) -> Request:
         return self.response.request
 
     def __str__(self) -> str:
-        return f"{self.request.method} {_shown(self.request.url)}: {self.kind} ({self.phase}): {self.args[0]}"
+        return f"{shown(self.request.method)} {shown(self.request.url)}: {self.kind} ({self.phase}): {self.args[0]}"
 
 
-def _shown(url: str) -> str:
-    """A URL without a password, and not too long."""
+def shown(url: str) -> str:
+    """A URL without a password, not too long, and such that a terminal or a log can take it."""
     scheme, sep, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     user, at, host = authority.rpartition("@")
     if sep and at:
         url = scheme + sep + "***@" + host + slash + path
-    return url if len(url) <= 200 else url[:200] + "..."
+    if len(url) > 200:
+        url = url[:200] + "..."
+    return url if url.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in url)
 
 
-class InvalidRequest(RequestError):
-    """The request was never valid: bad URL, header or method."""
+class InvalidRequest(RequestError, ValueError):
+    """The request was never valid: bad URL, header or method. Some of these the
+    package finds, before the engine has seen the request."""
 
 
 class NetworkError(RequestError):

@@ -10,7 +10,7 @@ from typing import Any, Deque, Iterable, Iterator, Optional, Union
 from ._errors import EngineError
 from ._messages import HeaderTypes, Response, header_lines
 from ._process import Connection, Options, Process, Socket, find_binary
-from ._wire import FILL, READ_SIZE, UNSENT_MOST, Asked, Wire, share_of
+from ._wire import FILL, READ_SIZE, UNSENT_MOST, Asked, Wire, check_stream, share_of
 
 
 def fetch(
@@ -31,8 +31,7 @@ def fetch(
     options are those of Client. The co-process lives as long as the iterator:
     until its end, or until it is closed, or not used any more.
     """
-    if in_flight is not None and in_flight < 1:
-        raise ValueError(f"in_flight is {in_flight}, want 1 or more")
+    check_stream(requests, in_flight)
     wire = Wire(header_lines(headers) if headers else b"")
     configured = Options(**options)
     return _run(wire, configured, binary, socket, iter(requests), in_flight)
@@ -122,12 +121,12 @@ class _Link:
             data = b""
         if data:
             self._wire.feed(data)
-        elif not self._wire.ended:
-            lost = self._wire.in_flight
-            how = self._connection.end()
-            raise EngineError(how + (f" with {lost} requests in flight" if lost else ""))
-        elif self._wire.fatal:
+            return
+        if self._wire.fatal:
             raise EngineError(f"hotlap refused what this package sent (a bug in it): {self._wire.fatal}")
+        lost = self._wire.in_flight  # even after BYE, which answers only what was read, as after SIGTERM
+        how = self._connection.end()
+        raise EngineError(how + (f" with {lost} requests in flight" if lost else ""))
 
     def _write(self) -> None:
         while self._unsent:

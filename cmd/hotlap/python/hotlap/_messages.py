@@ -5,10 +5,11 @@ from __future__ import annotations
 import json as _json
 import struct
 from datetime import datetime, timedelta, timezone
+from time import time
 from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import urlencode
 
-from ._errors import RequestError, StatusError, error_class
+from ._errors import RequestError, StatusError, error_class, shown
 
 HeaderValue = Union[str, Sequence[str], None]
 HeaderTypes = Mapping[str, HeaderValue]
@@ -71,7 +72,7 @@ class Headers(Mapping[str, str]):
 class Request:
     """What is to be sent.
 
-    url is absolute, and sent byte for byte; params are added to its query.
+    method is sent in capitals. url is absolute, and sent byte for byte; params are added to its query.
     A header's value is a string, a list of strings for a repeated name, or
     None to leave a default out. content is the body; json or data (a form)
     make one. timeout, in seconds, is for the request as a whole, all waits and
@@ -88,7 +89,7 @@ class Request:
         *,
         params: Optional[Mapping[str, Any]] = None,
         headers: Optional[HeaderTypes] = None,
-        content: Union[bytes, str, None] = None,
+        content: Union[bytes, bytearray, memoryview, str, None] = None,
         data: Optional[Mapping[str, Any]] = None,
         json: Any = None,
         timeout: Optional[float] = None,
@@ -96,6 +97,8 @@ class Request:
     ) -> None:
         if sum(body is not None for body in (content, data, json)) > 1:
             raise ValueError("content, data and json exclude each other")
+        if not isinstance(url, str):
+            raise TypeError(f"url is a {type(url).__name__}, want a str")
         fields = dict(headers) if headers else {}
         if json is not None:
             content = _json.dumps(json, ensure_ascii=False, separators=(",", ":"))
@@ -107,15 +110,23 @@ class Request:
             url = _with_query(url, urlencode(params, doseq=True))
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout is {timeout}, want seconds above 0, or None")
-        self.method = method
+        self.method = method.upper()
         self.url = url
         self.headers = fields
-        self.content = content.encode() if isinstance(content, str) else content
+        self.content = content if content is None else _as_bytes(content)
         self.timeout = timeout
         self.meta = meta
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.url}>"
+        return f"<Request {shown(self.method)} {shown(self.url)}>"
+
+
+def _as_bytes(content: Any) -> bytes:
+    if isinstance(content, str):
+        return content.encode()
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return bytes(content)  # no copy of bytes
+    raise TypeError(f"content is a {type(content).__name__}, want bytes or a str")
 
 
 def _default(fields: "dict[str, HeaderValue]", name: str, value: str) -> None:
@@ -132,20 +143,28 @@ def header_lines(headers: HeaderTypes) -> bytes:
     """Header fields as the protocol has them."""
     lines = []
     for name, value in headers.items():
+        if not isinstance(name, str):
+            raise TypeError(f"header name {name!r} is a {type(name).__name__}, want a str")
         if "\r" in name or "\n" in name or ":" in name:
             raise ValueError(f"{name!r} is no header name")
         if value is None:
-            lines.append(name + "\r\n")
+            lines.append(_encoded(name + "\r\n"))
             continue
-        for v in (value,) if isinstance(value, str) else value:
+        for v in (value,) if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) else value:
+            if not isinstance(v, str):
+                raise TypeError(f"the value of header {name} is a {type(v).__name__}, want a str, a list of them, or None")
             if "\r" in v or "\n" in v:
                 raise ValueError(f"the value of header {name} has a line break")
-            lines.append(f"{name}: {v}\r\n")
-    text = "".join(lines)
+            lines.append(_encoded(f"{name}: {v}\r\n"))
+    return b"".join(lines)
+
+
+def _encoded(line: str) -> bytes:
+    """RFC 9110 section 5.5 knows ISO-8859-1 of old; what has no place in it is UTF-8."""
     try:
-        return text.encode("latin-1")
+        return line.encode("latin-1")
     except UnicodeEncodeError:
-        return text.encode()
+        return line.encode()
 
 
 class Times(NamedTuple):
@@ -180,6 +199,17 @@ class Response:
     _names: Tuple[List[str], List[str]]  # of kinds and of phases
     _headers: Headers
     _error: Optional[RequestError]
+
+    @classmethod
+    def refused(cls, asked: Union[str, Request], why: str) -> Response:
+        """That of a request that cannot even be given to the engine."""
+        r = cls.__new__(cls)
+        r.status_code, r.content, r._asked = 0, b"", asked
+        r._head, r._head_size, r._flags = why.encode("utf-8", "backslashreplace"), 0, 0
+        r._message_size = len(r._head)
+        r._times = _TIMES.pack(int(time() / _MICROSECOND), 0, 0, 0, 0, 0, 0, 0)
+        r._names, r._kind = (["", "invalid_request"], ["", "queue"]), 1 | 1 << 8
+        return r
 
     @property
     def request(self) -> Request:
@@ -260,7 +290,7 @@ class Response:
         """The body as text. Bytes that are none become U+FFFD."""
         try:
             return self.content.decode(self.encoding, "replace")
-        except LookupError:
+        except (LookupError, ValueError):  # no charset, or one that cannot replace, such as idna
             return self.content.decode("utf-8", "replace")
 
     def json(self, **kwargs: Any) -> Any:
@@ -283,7 +313,7 @@ class Response:
         if error is not None:
             raise error
         if self.status_code >= 400:
-            raise StatusError(f"{self.status_code} {self.reason_phrase} for {self.request.method} {self.url}", self)
+            raise StatusError(f"{self.status_code} {self.reason_phrase} for {self.request.method} {shown(self.url)}", self)
         return self
 
     @property

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import weakref
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ._errors import EngineError, as_died
@@ -101,7 +102,7 @@ class Options:
         """A proxy that has a password goes through the environment: others can
         read the command line of a process."""
         if proxy is not None and "@" in proxy:
-            self.environment = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "", "NO_PROXY": ""}
+            self.environment = {"HOTLAP_PROXY": proxy}
         else:
             self._add("--proxy", proxy)
 
@@ -114,6 +115,8 @@ class Connection:
         self.read_fd = read_fd
         self.write_fd = write_fd
         self._closers = closers  # of both, the writing side first
+        self._forked = False
+        _connections.add(self)
         for fd in {read_fd, write_fd}:
             os.set_blocking(fd, False)
 
@@ -125,12 +128,36 @@ class Connection:
         """Closes both sides and leaves nothing behind. Says how it ended."""
         raise NotImplementedError
 
+    def forget(self, null: int) -> None:
+        """In a child by fork: what is the parent's becomes /dev/null. An input
+        that a child holds open would never end, and answers are not its to read."""
+        self._forked = True
+        for c in self._closers:
+            try:
+                os.dup2(null, c.fileno(), inheritable=False)
+            except (ValueError, OSError):  # it was closed before
+                pass
+
     def _close(self) -> None:
         for c in self._closers:
             try:
                 c.close()
             except OSError:  # a flush to a reader that is gone
                 pass
+
+
+_connections: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+_FORKED = "this process was forked: the engine is its parent's, open another here"
+
+
+def _forget_all() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for c in list(_connections):
+        c.forget(null)
+    os.close(null)
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 class Process(Connection):
@@ -162,12 +189,19 @@ class Process(Connection):
     def pid(self) -> int:
         return self._process.pid
 
+    def forget(self, null: int) -> None:
+        super().forget(null)
+        self._process.returncode = 0  # not ours to wait for
+
     def end_input(self) -> None:
         self._closers[0].close()
 
     def end(self, patience: float = _EXIT_PATIENCE) -> str:
         if self._stderr.closed:
             return "it has ended"
+        if self._forked:
+            self._close()
+            return _FORKED
         for c in self._closers[:2]:
             c.close()
         try:
@@ -211,4 +245,6 @@ class Socket(Connection):
 
     def end(self, patience: float = _EXIT_PATIENCE) -> str:
         self._close()
+        if self._forked:
+            return _FORKED
         return f"hotlap at {self._path} has closed the connection"

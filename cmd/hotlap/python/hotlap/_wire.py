@@ -21,6 +21,7 @@ HELLO, REQUESTS, RESULTS, CANCEL, STATS, BYE, FATAL = range(1, 8)
 READ_SIZE = 1 << 18
 FILL = 256  # requests that are taken from an iterable at once
 UNSENT_MOST = 1 << 20  # bytes that wait to be written, before no more are made
+NOT_SENT = -1  # the id of a request that was refused here
 
 _HEADER = struct.Struct("<III")
 _ASK = struct.Struct("<QIIIIHH")
@@ -30,6 +31,7 @@ _HAS_BODY = 1
 _MAX_ENTRIES = 1 << 16
 _FILL_SECONDS = 0.005
 _SHARE_MOST = 128
+_HELLO_MOST = 1 << 16  # bytes of it that are believed
 _BULK_MOST = 1 << 20  # bytes of large requests that are put together before they are sent
 
 Asked = Union[str, Request]
@@ -49,7 +51,9 @@ class Wire:
         self.fatal = ""  # what FATAL said
         self.on_stats: Callable[[Dict[str, Any]], None] = lambda stats: None
         self._default_headers = default_headers
-        self._default_names = {line.split(b":")[0].lower(): line + b"\r\n" for line in default_headers.split(b"\r\n") if line}
+        self._default_lines = [
+            (line.split(b":")[0].lower(), line + b"\r\n") for line in default_headers.split(b"\r\n") if line
+        ]
         self._names: Tuple[List[str], List[str]] = ([""], [""])
         self._max_frame = 1 << 26
         self._next_id = 0
@@ -72,15 +76,20 @@ class Wire:
 
     def ask(self, asked: Asked, done: Taker) -> int:
         """Adds a request to what is to be sent, and returns its id. done is
-        called with its response, in feed."""
-        if isinstance(asked, str):
-            url, lines = asked.encode(), self._default_headers
-            entry = _ASK.pack(self._next_id, 0, len(url), len(lines), 0, 0, 0)
-            self._rest.append(url)
-            if lines:
-                self._rest.append(lines)
-        else:
-            entry = self._ask(asked)
+        called with its response, in feed; here, and the id is that of nothing,
+        if the protocol has no way to say the request."""
+        try:
+            if isinstance(asked, str):
+                url, lines = asked.encode(), self._default_headers
+                entry = _ASK.pack(self._next_id, 0, len(url), len(lines), 0, 0, 0)
+                self._rest.append(url)
+                if lines:
+                    self._rest.append(lines)
+            else:
+                entry = self._ask(asked)
+        except ValueError as e:
+            done(Response.refused(asked, str(e)))
+            return NOT_SENT
         self._entries.append(entry)
         response = Response.__new__(Response)
         response._asked = asked
@@ -105,12 +114,18 @@ class Wire:
 
     def _ask(self, q: Request) -> bytes:
         """The entry of a request that has more than a URL."""
+        if not isinstance(q, Request):
+            raise TypeError(f"{q!r} is neither a URL (a str) nor a Request")
         method = b"" if q.method == "GET" else q.method.encode()
         url, lines, body = q.url.encode(), self._lines(q), q.content or b""
+        if not isinstance(body, bytes):
+            raise TypeError(f"the content of {q!r} is a {type(body).__name__}, want bytes")
+        if len(method) > 0xFFFF:
+            raise ValueError(f"a method of {len(method)} bytes")
         size = len(method) + len(url) + len(lines) + len(body) + _ASK.size
         if size > self._max_frame:
             raise ValueError(f"a request of {size} bytes, hotlap takes at most {self._max_frame}")
-        timeout = 0 if q.timeout is None else max(1, min(round(q.timeout * 1000), 0xFFFFFFFF))
+        timeout = 0 if q.timeout is None else max(1, round(min(q.timeout * 1000, 0xFFFFFFFF)))
         flags = 0 if q.content is None else _HAS_BODY
         entry = _ASK.pack(self._next_id, timeout, len(url), len(lines), len(body), len(method), flags)
         self._rest += (method, url, lines, body)
@@ -124,7 +139,7 @@ class Wire:
         if not self._default_headers:
             return own
         named = {name.encode("latin-1", "replace").lower() for name in q.headers}
-        kept = [line for name, line in self._default_names.items() if name not in named]
+        kept = [line for name, line in self._default_lines if name not in named]
         return b"".join(kept) + own
 
     def cancel(self, idents: List[int]) -> None:
@@ -192,6 +207,8 @@ class Wire:
         wanted = _HEADER.size
         while end - at >= _HEADER.size:
             kind, count, length = _HEADER.unpack_from(data, at)
+            if not self.window and (kind != HELLO or length > _HELLO_MOST):
+                raise EngineError(f"this is no hotlap pipe, it begins with {data[at : at + 20]!r}")
             if end - at < _HEADER.size + length:
                 wanted = _HEADER.size + length
                 break
@@ -258,6 +275,14 @@ class Wire:
         lost = list(self._pending.values())
         self._pending.clear()
         return lost
+
+
+def check_stream(requests: object, in_flight: Optional[int]) -> None:
+    """Refuses mistakes where they are made."""
+    if isinstance(requests, (str, bytes, Request)):
+        raise TypeError(f"requests is a {type(requests).__name__}, want an iterable of URLs or Requests: put it into a list")
+    if in_flight is not None and in_flight < 1:
+        raise ValueError(f"in_flight is {in_flight}, want 1 or more")
 
 
 def share_of(most: int) -> int:

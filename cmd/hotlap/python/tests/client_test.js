@@ -32,6 +32,22 @@ async function main(base) {
   const canceled = client.request(`${base}/delay/60000`, { signal: abort.signal });
   abort.abort();
   assert.strictEqual((await canceled).error.kind, 'canceled');
+  assert.strictEqual((await client.request(`${base}/delay/60000`, { signal: abort.signal })).error.kind, 'canceled');
+
+  // What has no place in the window can be canceled too; what is more than a frame takes is divided.
+  const narrow = new Client({ flags: ['--window', '1'] });
+  const [first, behind] = [new AbortController(), new AbortController()];
+  const waits = [first, behind].map((a) => narrow.request(`${base}/delay/60000`, { signal: a.signal }));
+  await narrow.request('no url', { signal: AbortSignal.abort() });
+  behind.abort();
+  assert.strictEqual((await waits[1]).error.kind, 'canceled');
+  first.abort();
+  assert.strictEqual((await waits[0]).error.kind, 'canceled');
+  await narrow.close();
+  const body = Buffer.alloc(30 << 20);
+  const large = await Promise.all([1, 2, 3].map(() => client.request(`${base}/a`, { method: 'PUT', body })));
+  assert.deepStrictEqual(large.map((a) => a.status), [200, 200, 200]);
+  await assert.rejects(client.request(base, { method: 'PUT', body: Buffer.alloc(64 << 20) }), RangeError);
 
   const last = client.request(`${base}/delay/50`);
   setImmediate(() => setImmediate(() => client.close())); // after it was sent

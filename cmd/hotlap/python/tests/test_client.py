@@ -4,6 +4,7 @@ import subprocess
 import tempfile
 import time
 import unittest
+import unittest.mock
 from typing import Any, AsyncIterator, Dict, Iterator, List, Tuple, Union
 
 import hotlap
@@ -89,6 +90,30 @@ class RequestsTest(TestCase):
 
         run(main())
 
+    def test_a_place_that_is_not_taken_is_passed_on(self) -> None:
+        """There is one place. The next in line is canceled in the very turn that
+        gave it the place, or has a request that cannot be sent: the one behind gets it."""
+
+        async def main() -> None:
+            async with hotlap.Client(max_in_flight=1) as c:
+                give = c._give_turns
+                for path in ("/b", "/\udc80"):
+                    first, second, third = (asyncio.ensure_future(c.get(target() + p)) for p in ("/delay/20", path, "/c"))
+
+                    def give_and_cancel() -> None:
+                        give()
+                        if path == "/b" and not c.in_flight:
+                            second.cancel()
+
+                    with unittest.mock.patch.object(c, "_give_turns", give_and_cancel):
+                        ends = await asyncio.gather(first, second, third, return_exceptions=True)
+                    self.assertIsInstance(ends[1], (asyncio.CancelledError, hotlap.InvalidRequest))
+                    self.assertEqual([getattr(r, "status_code", None) for r in ends], [200, None, 200])
+                async for r in c.stream(urls(2)):
+                    self.assertIsNone(r.error)
+
+        run(main())
+
     def test_tls(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             ca = os.path.join(folder, "ca.pem")
@@ -151,6 +176,19 @@ class LifeTest(TestCase):
 
         run(main())
 
+    def test_one_loop(self) -> None:
+        async def other(c: hotlap.Client) -> None:
+            with self.assertRaisesRegex(RuntimeError, "another event loop"):
+                await c.get(target())
+
+        async def main() -> None:
+            async with hotlap.Client() as c:
+                await asyncio.get_running_loop().run_in_executor(None, asyncio.run, other(c))
+                self.assertEqual((await c.stats())["requests"], 0)
+            await asyncio.get_running_loop().shutdown_default_executor()
+
+        run(main())
+
     def test_close_ends_what_is_in_flight(self) -> None:
         async def main() -> None:
             async with hotlap.Client() as c:
@@ -187,9 +225,10 @@ class LifeTest(TestCase):
             async with hotlap.Client(proxy="http://u:secret@127.0.0.1:1", headers={"Authorization": "secret"}) as c:
                 with open(f"/proc/{c.pid}/cmdline") as f:
                     self.assertNotIn("secret", f.read())
-                with self.assertRaises(hotlap.RequestError) as caught:
-                    await c.get("http://example.invalid/", timeout=5)
-                self.assertIn(caught.exception.kind, ("proxy", "connect"))
+                for url in ("http://example.invalid/", target()):  # for all hosts, as any other proxy=
+                    with self.assertRaises(hotlap.RequestError) as caught:
+                        await c.get(url, timeout=5)
+                    self.assertIn(caught.exception.kind, ("proxy", "connect"))
 
         run(main())
 
@@ -229,6 +268,66 @@ class StreamTest(TestCase):
                 self.assertEqual(got[target() + "/a"].text, "/a")
                 with self.assertRaises(hotlap.InvalidRequest):
                     got["no url"].raise_for_status()
+
+        run(main())
+
+    def test_what_cannot_be_sent_is_a_value_too(self) -> None:
+        base = target()
+        bad: List[Union[str, Request]] = [
+            base + "/\udc80", Request("GET", base, headers={"A": "1\r\nB: 2"}), Request("X" * 70000, base),
+            Request("GET", base, headers={"A": "\udc80"}), Request("PUT", base, content=bytes(1 << 26)),
+        ]  # fmt: skip
+
+        async def pulled() -> AsyncIterator[Union[str, Request]]:
+            for asked in [*bad, base + "/a"]:
+                yield asked
+
+        def check(r: hotlap.Response) -> bool:
+            if r.error is None:
+                return r.text == "/a"
+            self.assertIsInstance(r.error, hotlap.InvalidRequest)
+            self.assertIn("invalid_request (queue)", str(r.error).encode().decode())
+            self.assertEqual((r.status_code, r.content, r.attempts, r.remote, len(r.headers)), (0, b"", 0, "", 0))
+            self.assertLess(abs(r.start.timestamp() - time.time()), 60)
+            return False
+
+        async def main() -> None:
+            async with hotlap.Client(max_in_flight=2) as c:
+                for requests in ([*bad, base + "/a"], pulled()):
+                    got = [check(r) async for r in c.stream(requests)]  # type: ignore[arg-type]
+                    self.assertEqual((len(got), sum(got)), (6, 1))
+                async for r in c.stream(bad[:1]):
+                    check(r)
+                for asked in bad:
+                    with self.assertRaises(ValueError):
+                        await c.send(asked)
+
+        run(main())
+        got = [check(r) for r in hotlap.fetch([*bad, base + "/a"], in_flight=1)]
+        self.assertEqual((len(got), sum(got)), (6, 1))
+
+    def test_mistakes_raise(self) -> None:
+        mistakes: List[Any] = [
+            b"http://a/", 5, None, Request("GET", "http://a/", headers={"A": 5}),  # type: ignore[dict-item]
+            Request("GET", "http://a/", headers={"A": b"b"}), Request("GET", "http://a/", headers={b"A": "b"}),  # type: ignore[dict-item]
+        ]  # fmt: skip
+        later = Request("PUT", "http://a/")
+        later.content = [1]  # type: ignore[assignment]
+
+        async def main() -> None:
+            async with hotlap.Client() as c:
+                for one in (target(), b"x", Request("GET", target())):
+                    with self.assertRaisesRegex(TypeError, "put it into a list"):
+                        c.stream(one)  # type: ignore[arg-type]
+                    with self.assertRaisesRegex(TypeError, "put it into a list"):
+                        hotlap.fetch(one)  # type: ignore[arg-type]
+                for mistake in [*mistakes, later]:
+                    with self.assertRaisesRegex(TypeError, "want|neither"):
+                        await c.send(mistake)
+                    with self.assertRaisesRegex(TypeError, "want|neither"):
+                        async for r in c.stream([mistake]):
+                            pass
+                self.assertEqual((await c.get(target() + "/a")).text, "/a")
 
         run(main())
 
@@ -284,7 +383,7 @@ class StreamTest(TestCase):
                 stream = c.stream([target() + "/a"] + [target() + "/delay/60000"] * 20)
                 async for r in stream:
                     break
-                await stream.aclose()
+                del stream  # Python closes a generator that nobody has any more
                 self.assertEqual((await c.get(target() + "/b")).text, "/b")
                 while c.in_flight:
                     await c.stats()

@@ -1,6 +1,7 @@
+import pickle
 import unittest
 from datetime import timedelta
-from typing import List
+from typing import Any, List, Union
 
 import hotlap
 from hotlap import Headers, Request
@@ -34,8 +35,23 @@ class RequestTest(unittest.TestCase):
         r = Request("POST", "http://a/", data={"a": [1, 2], "b": "x y"}, headers={"content-type": "other"})
         self.assertEqual((r.content, r.headers), (b"a=1&a=2&b=x+y", {"content-type": "other"}))
         self.assertEqual(Request("POST", "http://a/", content="\xe9").content, b"\xc3\xa9")
+        words = memoryview(b"abcdefgh").cast("I")  # two, of four bytes
+        for content in (bytearray(b"abcdefgh"), words):
+            self.assertEqual(Request("POST", "http://a/", content=content).content, b"abcdefgh")
         with self.assertRaises(ValueError):
             Request("POST", "http://a/", json=1, content=b"")
+        bad: List[Any] = [5, [1], iter([b"a"])]
+        for what in bad:
+            with self.assertRaisesRegex(TypeError, "want bytes"):
+                Request("POST", "http://a/", content=what)
+        with self.assertRaisesRegex(TypeError, "want a str"):
+            Request("GET", bad[0])
+
+    def test_method_in_capitals(self) -> None:
+        self.assertEqual(Request("get", "http://a/").method, "GET")
+
+    def test_no_passwords_and_no_line_breaks_in_logs(self) -> None:
+        self.assertEqual(repr(Request("GET", "http://u:secret@a/\r\n\udc80")), "<Request GET http://***@a/\\r\\n\\udc80>")
 
     def test_params(self) -> None:
         self.assertEqual(Request("GET", "http://a/?x=1#f", params={"y": [2, 3]}).url, "http://a/?x=1&y=2&y=3#f")
@@ -46,6 +62,10 @@ class RequestTest(unittest.TestCase):
         for headers in bad:
             with self.assertRaises(ValueError):
                 header_lines(headers)
+
+    def test_header_lines(self) -> None:
+        self.assertEqual(header_lines({"A": "\xe9", "B": "\u65e5", "C": ["1", "2"], "D": None}),
+                         b"A: \xe9\r\nB: \xe6\x97\xa5\r\nC: 1\r\nC: 2\r\nD\r\n")  # fmt: skip
 
     def test_times(self) -> None:
         for timeout in (0, -1, float("nan")):
@@ -84,6 +104,8 @@ class ResponseTest(TestCase):
             ("text/plain", "\xe9".encode(), "\xe9"),
             ("text/plain; Charset=\"latin-1\"", b"\xe9", "\xe9"),
             ("text/plain; charset=no-such", b"\xc3\xa9\xff", "\xe9\ufffd"),
+            ("text/plain; charset=idna", b"\xc3\xa9\xff", "\xe9\ufffd"),
+            ("text/plain; charset=hex", b"\xc3\xa9\xff", "\xe9\ufffd"),
         ):
             r = hotlap.Response.__new__(hotlap.Response)
             r._head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n".encode()
@@ -99,6 +121,14 @@ class ResponseTest(TestCase):
                     r.raise_for_status()
                 self.assertIs(caught.exception.response, r)
                 self.assertIn("404", str(caught.exception))
+                failed = [r async for r in c.stream(["http://u:secret@"])][0]
+                assert failed.error is not None
+                errors: List[Union[hotlap.StatusError, hotlap.RequestError]] = [caught.exception, failed.error]
+                for e in errors:
+                    again = pickle.loads(pickle.dumps(e))  # as to come back from another process
+                    self.assertEqual((type(again), str(again)), (type(e), str(e)))
+                    self.assertEqual(again.response.status_code, e.response.status_code)
+                    self.assertNotIn("secret", str(e))
 
         run(main())
 

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 import unittest
-from typing import Iterator, Tuple
+from typing import Callable, Iterator, Tuple
 
 import hotlap
+from hotlap._client import END_SECONDS
 from hotlap._process import find_binary
 
 from .support import PATIENCE, TestCase, python, run, target, urls
@@ -45,6 +46,28 @@ class Told(hotlap._process.Process):
         print(self.pid, flush=True)
 hotlap._fetch.Process = Told
 for r in hotlap.fetch(requests(), connections=8):
+    pass
+"""
+# Tasks of every kind, none of which anybody awaits.
+BACKGROUND = ENDLESS.replace(
+    "        print(c.pid",
+    """        async def pulled():
+            for url in requests():
+                yield url
+        async def stream(urls):
+            async for r in c.stream(urls):
+                pass
+        tasks = [asyncio.ensure_future(stream([base + "/delay/60000"] * 9)), asyncio.ensure_future(stream(pulled()))]
+        tasks += [asyncio.ensure_future(c.get(base + "/delay/60000")) for _ in range(600)]
+        await asyncio.sleep(0)
+        print(c.pid""",
+) + "asyncio.run(main())\n"
+ANSWERED = ENDLESS.replace("/delay/60000", "/delay/1") + """
+answers = hotlap.fetch(requests(), connections=8)
+next(answers)
+with open(f"/proc/self/task/{os.getpid()}/children") as f:
+    print(f.read(), flush=True)
+for r in answers:
     pass
 """
 FORKED = """
@@ -151,7 +174,7 @@ def endless() -> Iterator[str]:
 
 class InterruptTest(TestCase):
     def test_ctrl_c(self) -> None:
-        for code in (ENDLESS_ASYNC, ENDLESS_BLOCKING):
+        for code in (ENDLESS_ASYNC, BACKGROUND, ENDLESS_BLOCKING):
             w = Watched(self, code)
             os.killpg(w.python.pid, signal.SIGINT)  # as a terminal does: to both
             said = w.said()
@@ -166,6 +189,14 @@ class InterruptTest(TestCase):
         w.engine_ends()
         self.assertEqual(w.python.returncode, 3)
 
+    def test_an_engine_that_is_ended(self) -> None:
+        """SIGTERM: what it has read is answered, and BYE comes. More was asked."""
+        w = Watched(self, ANSWERED)
+        os.kill(w.engine, signal.SIGTERM)
+        said = w.said()
+        self.assertEqual(said.count("Traceback"), 1, said)
+        self.assertIn("ended with exit code 143", said.splitlines()[-1])
+
     def test_an_engine_that_panics(self) -> None:
         async def main() -> None:
             async with hotlap.Client() as c:
@@ -177,6 +208,58 @@ class InterruptTest(TestCase):
                 self.assertLess(len(str(caught.exception)), 3000)
 
         run(main())
+
+
+class ForkTest(TestCase):
+    """A child by fork has the pipes of its parent. The child here lives until
+    its parent says so."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.hold, self.release = os.pipe()
+        self.addCleanup(os.close, self.hold)
+
+    def child(self, what: Callable[[], object] = lambda: None) -> None:
+        """Forks a child that does something, which is to raise EngineError, and stays."""
+        done, tell = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(self.release)
+            try:
+                what()
+                os.write(tell, b"nothing\n")
+            except hotlap.EngineError as e:
+                os.write(tell, f"{e}\n".encode())
+            os.read(self.hold, 1)
+            os._exit(0)
+        self.addCleanup(os.waitpid, pid, 0)
+        self.addCleanup(os.close, self.release)
+        os.close(tell)
+        with open(done) as f:
+            self.assertIn("was forked", f.readline())
+
+    def test_fetch_ends(self) -> None:
+        answers = hotlap.fetch(urls(20), in_flight=2)
+        self.assertIsNone(next(answers).error)
+        self.child(lambda: list(answers))
+        self.assertEqual(len(list(answers)), 19)
+
+    def test_client_ends(self) -> None:
+        async def main() -> float:
+            async with hotlap.Client() as c:
+                await c.get(target() + "/a")
+                self.child(lambda: died_in_child(c))
+                self.assertEqual((await c.get(target() + "/b")).text, "/b")
+                started = time.monotonic()
+            return time.monotonic() - started
+
+        self.assertLess(run(main()), END_SECONDS)
+
+
+def died_in_child(c: hotlap.Client) -> None:
+    """What a loop in the child would come to."""
+    c._readable()
+    c._check()
 
 
 class ListenTest(TestCase):

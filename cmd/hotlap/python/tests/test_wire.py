@@ -6,7 +6,7 @@ import unittest
 from typing import List
 
 from hotlap import EngineError, Request, Response
-from hotlap._wire import BYE, CANCEL, FATAL, HELLO, REQUESTS, RESULTS, STATS, Wire
+from hotlap._wire import BYE, CANCEL, FATAL, HELLO, NOT_SENT, REQUESTS, RESULTS, STATS, Wire
 
 U = "http://a/"
 
@@ -84,6 +84,12 @@ class WireTest(unittest.TestCase):
         self.assertEqual(wire.output(), want)
         self.assertEqual(wire.output(), b"")
 
+    def test_default_headers(self) -> None:
+        wire = Wire(b"A: 1\r\nA: 2\r\nB: 3\r\n")
+        wire.ask(Request("GET", "u", headers={"b": "4"}, timeout=float("inf")), lambda r: None)
+        want = struct.pack("<QIIIIHH", 0, 0xFFFFFFFF, 1, 18, 0, 0, 0) + b"uA: 1\r\nA: 2\r\nb: 4\r\n"
+        self.assertEqual(wire.output(), frame(REQUESTS, want, 1))
+
     def test_large_requests_have_frames_of_their_own(self) -> None:
         wire = Wire()
         wire.feed(hello(max_frame=100))
@@ -94,15 +100,20 @@ class WireTest(unittest.TestCase):
         first = frame(REQUESTS, struct.pack("<QIIIIHH", 0, 0, 1, 0, 60, 3, 1) + b"PUTu" + b"1" * 60, 1)
         self.assertEqual(data[: len(first)], first)
         self.assertEqual(len(data), 2 * len(first))
-        with self.assertRaises(ValueError):
-            wire.ask(Request("PUT", "u", content=b"x" * 100), ignore.append)
+        refused: List[Response] = []
+        self.assertEqual(wire.ask(Request("PUT", "u", content=b"x" * 100), refused.append), NOT_SENT)
+        self.assertIn("takes at most 100", str(refused[0].error))
+        self.assertEqual((wire.room, wire.output()), (2, b""))
 
     def test_endings(self) -> None:
         wire = Wire()
-        wire.feed(frame(FATAL, b"no"))
+        wire.feed(hello() + frame(FATAL, b"no"))
         self.assertEqual((wire.ended, wire.fatal), (True, "no"))
         with self.assertRaisesRegex(EngineError, "speaks version 2 of the protocol"):
             Wire().feed(hello(protocol=2))
+        for other in (b"usage: something else", frame(HELLO, b"")[:8] + b"\xff" * 4, frame(BYE, b"{}"), results((0, 0, 0, b"", b""))):
+            with self.assertRaisesRegex(EngineError, "no hotlap pipe"):
+                Wire().feed(other)
 
     def test_canceled_goes_nowhere(self) -> None:
         wire, got, other = Wire(), [], []  # type: ignore[var-annotated]
