@@ -115,7 +115,7 @@ func (p *sheet) changes(d *tune.Diagnosis, changes []tune.Change, persist bool) 
 	}
 	for _, l := range d.After(changes).Limits {
 		if !l.OK {
-			p.printf("Still in the way: %s: %s\n", l.Name, l.Says)
+			p.printf("%s in the way: %s: %s\n", map[bool]string{true: "Still", false: "Perhaps still"}[l.Certain], l.Name, l.Says)
 			p.more("do one of: " + l.Advice())
 		}
 	}

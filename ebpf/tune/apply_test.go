@@ -1,6 +1,7 @@
 package tune
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -355,4 +356,37 @@ func TestLongList(t *testing.T) {
 	if err := w.ns.Do(func() error { return Write(reservedPorts, set.String()) }); err == nil || w.get(reservedPorts) != "" {
 		t.Errorf("%v, %q", err, w.get(reservedPorts))
 	}
+}
+
+// From what the machine is to what it becomes: a listener within the wider range
+// is reserved, beside what was reserved before, and no client gets its port.
+func TestWiderRangeReservesListeners(t *testing.T) {
+	w := newWorld(t)
+	w.set(portRange, "40000 40009")
+	w.set(reservedPorts, "7000")
+	before := w.everything()
+	l, err := w.ns.Listen(netip.MustParseAddrPort("127.0.0.1:20000"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	load := Load{Connections: 11}
+	var d *Diagnosis
+	w.do(func() error {
+		d = Diagnose(load, ReadMachine())
+		return nil
+	})
+	w.apply(d.Changes()...)
+	if got := w.get(reservedPorts) + " " + w.get(portRange); got != "7000,20000 10240\t65535" {
+		t.Error(got)
+	}
+	w.do(func() error {
+		d = Diagnose(load, ReadMachine())
+		return nil
+	})
+	if !d.Well() {
+		t.Errorf("%q", d.Hindrances())
+	}
+	w.rollback()
+	w.same("rolled back", w.everything(), before)
 }

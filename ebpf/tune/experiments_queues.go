@@ -17,8 +17,6 @@ import (
 // largestQueue is the longest queue that a load fills.
 const largestQueue = 4096
 
-const somaxconn = "net.core.somaxconn"
-
 // acceptBurst: those that find the accept queue full send their SYN again after a
 // second.
 func acceptBurst() *Experiment {

@@ -76,12 +76,12 @@ type journal struct {
 // openJournal makes the directory if it must, locks and reads the journal.
 func openJournal(dir string) (j *journal, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("the journal's directory: %w: name another with --journal", err)
+		return nil, fmt.Errorf("the journal's directory: %w: be root, or name another with --journal", err)
 	}
 	j = &journal{dir: dir}
 	j.lock, err = os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("the journal's lock: %w: name another directory with --journal", err)
+		return nil, fmt.Errorf("the journal's lock: %w: be root, or name another directory with --journal", err)
 	}
 	err = unix.Flock(int(j.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {

@@ -44,7 +44,7 @@ var Knobs = []Knob{
 		Risk: "a late segment may end in another connection",
 	},
 	{
-		Name: "net.core.somaxconn", Scope: Namespace, Confidence: Measured,
+		Name: somaxconn, Scope: Namespace, Confidence: Measured,
 		Why:  "the longest accept queue: a burst beyond it is refused, and tries again after a second. An application reads it once, when it listens",
 		Risk: "a long queue hides an application that accepts too slowly",
 		Need: needSomaxconn,

@@ -109,11 +109,13 @@ func (m *Machine) serverPorts() (all []int) {
 	return all
 }
 
+const somaxconn = "net.core.somaxconn"
+
 // burstQueue is an accept queue for bursts, in connections.
 const burstQueue = 16384
 
 func needSomaxconn(l Load, m *Machine) Need {
-	value := m.number("net.core.somaxconn", 128)
+	value := m.number(somaxconn, 128)
 	switch {
 	case !l.servedHere():
 		return Need{Why: "the server is elsewhere: it is that machine's that counts"}

@@ -79,13 +79,30 @@ func Diagnose(l Load, m *Machine) *Diagnosis {
 	return d
 }
 
-// After is the diagnosis once changes are made.
+// After is the diagnosis once changes are made, and servers that asked for a
+// longer queue than they got are started again.
 func (d *Diagnosis) After(changes []Change) *Diagnosis {
 	m := d.Machine
 	for _, c := range changes {
+		if c.Name == somaxconn {
+			m = m.restarted(c)
+		}
 		m = m.with(c.Name, c.To)
 	}
 	return Diagnose(d.Load, m)
+}
+
+// restarted is the machine with the queues of those servers as long as they can be.
+func (m *Machine) restarted(c Change) *Machine {
+	n := *m
+	n.Listeners = slices.Clone(m.Listeners)
+	for i := range n.Listeners {
+		l := &n.Listeners[i]
+		if l.Drops = 0; int(l.Backlog) >= m.number(somaxconn, 0) {
+			l.Backlog = uint32(n.with(somaxconn, c.To).number(somaxconn, 0))
+		}
+	}
+	return &n
 }
 
 // Hindrances are the names of what would hold the load back.
@@ -262,10 +279,10 @@ func queueLimits(l Load, m *Machine) (limits []Limit) {
 			r.Says = fmt.Sprintf("it has refused %s SYNs since it began; its queue holds %s", count(float64(s.Drops)), count(float64(room)))
 		}
 		if !r.OK {
-			if somaxconn := m.number("net.core.somaxconn", 0); int(s.Backlog) >= somaxconn {
-				r.Fixes = append(r.Fixes, "raise net.core.somaxconn and start the server again")
+			if most := m.number(somaxconn, 0); int(s.Backlog) >= most {
+				r.Fixes = append(r.Fixes, "raise "+somaxconn+" and start the server again")
 			} else {
-				r.Fixes = append(r.Fixes, fmt.Sprintf("the server's own backlog: it asks for %d, less than somaxconn %d", s.Backlog, somaxconn))
+				r.Fixes = append(r.Fixes, fmt.Sprintf("raise the server's own backlog: it asked for %d, somaxconn is %d", s.Backlog, most))
 			}
 		}
 		limits = append(limits, r)
@@ -299,12 +316,31 @@ func facts(l Load, m *Machine) []Fact {
 	if pressure := m.numbers("net.ipv4.tcp_mem"); len(pressure) == 3 {
 		all = append(all, Fact{"TCP memory", fmt.Sprintf("%s pages of all sockets; pressure begins at %s", count(float64(m.TCPPages)), count(float64(pressure[1]))), m.TCPPages < int64(pressure[1])})
 	}
+	if len(m.Listeners) > 0 {
+		all = append(all, Fact{"listeners", backlogs(m.Listeners), true})
+	}
 	var qdiscs []string
 	for device, kind := range m.Qdiscs {
 		qdiscs = append(qdiscs, device+" "+kind)
 	}
 	slices.Sort(qdiscs)
 	return append(all, Fact{"congestion control", strings.Join(append([]string{m.Sysctls["net.ipv4.tcp_congestion_control"]}, qdiscs...), ", "), true})
+}
+
+// listedListeners is how many listeners are named in a sentence.
+const listedListeners = 12
+
+// backlogs says how long the queues of servers here are.
+func backlogs(all []Listener) string {
+	var parts []string
+	for _, l := range all[:min(len(all), listedListeners)] {
+		parts = append(parts, fmt.Sprintf("%s %s", l.Address, count(float64(l.Backlog))))
+	}
+	slices.Sort(parts)
+	if more := len(all) - listedListeners; more > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", more))
+	}
+	return "backlogs: " + strings.Join(parts, ", ")
 }
 
 // count writes a number with its thousands apart, and a small one's first decimal.

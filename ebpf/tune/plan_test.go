@@ -150,6 +150,23 @@ func TestAdviceEnds(t *testing.T) {
 	}
 }
 
+// A queue that somaxconn cut is longer once the server is started again, one that
+// the server chose is not.
+func TestAfterSomaxconn(t *testing.T) {
+	for _, c := range []struct {
+		backlog uint32
+		well    bool
+	}{{4096, true}, {128, false}} {
+		m := listening(aMachine("net.ipv4.tcp_congestion_control=bbr"), 80)
+		m.Listeners[0].Backlog = c.backlog
+		d := Diagnose(Load{For: Serve, Connections: 5000, Port: 80}, m)
+		d.Machine.Files.Soft = d.Machine.Files.Hard
+		if after := d.After(d.Changes()); d.Well() || after.Well() != c.well {
+			t.Errorf("backlog %d: %v, then %v", c.backlog, d.Hindrances(), after.Hindrances())
+		}
+	}
+}
+
 // Settings of the machine are not changed from another namespace; a knob brings
 // the one that has to come first.
 func TestChanges(t *testing.T) {
@@ -242,7 +259,7 @@ func TestPreflightSays(t *testing.T) {
 			m := listening(aMachine(), 80)
 			m.Listeners[0].Drops = 7
 			return m
-		}(), false, "it has refused 7 SYNs since it began; its queue holds 129 | the server's own backlog: it asks for 128, less than somaxconn 4096"},
+		}(), false, "it has refused 7 SYNs since it began; its queue holds 129 | raise the server's own backlog: it asked for 128, somaxconn is 4096"},
 	} {
 		for _, r := range Preflight(c.load, c.m) {
 			if !strings.HasPrefix(r.Name, c.name) {
@@ -268,6 +285,33 @@ func TestNoFalseAlarmOfQueues(t *testing.T) {
 				t.Errorf("%+v: %+v", l, r)
 			}
 		}
+	}
+}
+
+// Facts say what no knob changes; a slow clock and a full memory hold a load back.
+func TestFacts(t *testing.T) {
+	m := listening(aMachine(), 22)
+	m.CPUQuota, m.Steal, m.Clocksource, m.TCPPages, m.Qdiscs = 0.5, 0.25, "hpet", 200_001, map[string]string{"lo": "noqueue", "eth0": "fq"}
+	want := map[string]string{
+		"CPUs":               "8 online, 8 for us, of which the cgroup's quota lets 0.5 run",
+		"steal":              "25.0 % of CPU time since boot went to other machines of the host: expect noise",
+		"clocksource":        "hpet: reading the time is slow with it",
+		"TCP memory":         "200,001 pages of all sockets; pressure begins at 200,000",
+		"listeners":          "backlogs: [::]:22 128",
+		"congestion control": "cubic, eth0 fq, lo noqueue",
+	}
+	d := Diagnose(Load{}, m)
+	for _, f := range d.Facts {
+		if !strings.HasPrefix(f.Says, want[f.Name]) || want[f.Name] == "" {
+			t.Errorf("%s: %s", f.Name, f.Says)
+		}
+		delete(want, f.Name)
+	}
+	if len(want) > 0 || !slices.Equal(d.Hindrances(), []string{"CPUs", "clocksource", "TCP memory"}) || d.Well() {
+		t.Errorf("%v, %q", want, d.Hindrances())
+	}
+	if d := Diagnose(Load{}, aMachine()); !d.Well() {
+		t.Errorf("%q", d.Hindrances())
 	}
 }
 
