@@ -23,6 +23,7 @@ type probe struct {
 	at    time.Time
 	usage
 	busy []time.Duration
+	spun time.Duration
 }
 
 // usage is what the kernel counts. What could not be read is negative.
@@ -41,6 +42,7 @@ func (p *probe) take(e *engine.Engine) {
 		return
 	}
 	p.taken, p.at, p.usage, p.busy = true, time.Now(), readUsage(), e.Busy()
+	p.spun = e.Spun()
 }
 
 // fill puts into the report what was used from then to after.
@@ -68,6 +70,7 @@ func (p *probe) fill(r *Report, after *probe, stats engine.Stats) {
 	for i, busy := range after.busy {
 		c.Busy = append(c.Busy, min(1, (busy-p.busy[i]).Seconds()/elapsed.Seconds()))
 	}
+	c.Spun = (after.spun - p.spun).Seconds()
 	c.RunQueue = difference(p.runQueue, now.runQueue)
 	c.Throttled = difference(p.throttled, now.throttled)
 	if stolen, all := difference(p.stolen, now.stolen), difference(p.all, now.all); stolen != nil && all != nil && *all > 0 {

@@ -18,7 +18,7 @@ func (r *Report) figures() ebpf.ClientFigures {
 		Open: r.Load.Loop == OpenLoop, Asked: r.Rates.Asked, Achieved: r.Rates.Responses,
 		Held: r.Client.Held, Unsent: r.Unsent, Late: r.Client.Late,
 		Busy: r.Client.Busy, RunQueue: -1, Throttled: -1, Steal: -1,
-		CPU: seconds(r.Client.User + r.Client.System), CPUs: r.Environment.AllowedCPU,
+		CPU: r.needed(), CPUs: r.Environment.AllowedCPU,
 		Targets: r.addresses(), MoreTargets: len(r.Peers) == peersMost, Connections: r.Load.Connections,
 		Loopback: r.Load.Local, ServerCPUs: r.Client.SharesCPUs != nil && *r.Client.SharesCPUs,
 	}
@@ -40,6 +40,13 @@ func (r *Report) figures() ebpf.ClientFigures {
 		c.Steal = *v
 	}
 	return c
+}
+
+// needed is the CPU time without what was not taken by requests: polling for
+// what is due, and the observer.
+func (r *Report) needed() time.Duration {
+	c := &r.Client
+	return max(0, seconds(c.User+c.System-c.Spun)-r.Kernel.CPU(seconds(r.Seconds)))
 }
 
 // addresses are those that were connected to, and where some requests failed

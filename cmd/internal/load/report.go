@@ -146,6 +146,7 @@ type Client struct {
 	User        float64   `json:"user_s"`             // of the process, with the observer's thread: kernel.cost
 	System      float64   `json:"system_s"`           // and with what its BPF programs take in the client's own calls
 	PerRequest  float64   `json:"cpu_per_request_us"` // without the observer's thread
+	Spun        float64   `json:"spun_s"`             // of that time, polled because a request was due within microseconds
 	Busy        []float64 `json:"loops_busy"`         // of each loop: the share of the time in which it worked, 0 to 1
 	RunQueue    *float64  `json:"run_queue_delay_s"`  // its threads were ready and waited for a CPU
 	Steal       *float64  `json:"steal"`              // share of the machine's CPU time that the hypervisor gave to others

@@ -19,6 +19,7 @@ import (
 
 	"hotlap/cmd/internal/report"
 	"hotlap/ebpf"
+	"hotlap/ebpf/tune"
 )
 
 // Mode is how much is to be observed.
@@ -61,6 +62,8 @@ type Watch struct {
 	stop, stopped chan struct{}
 	events        []report.KernelEvent
 	leftOut       int
+	settings      func(time.Time) []tune.Drift // what has changed since it was asked last
+	changes       []report.SettingChange
 }
 
 // Open opens the observer. In mode Off, and where in mode Auto nothing can be
@@ -123,6 +126,9 @@ func (w *Watch) Begin() {
 		return
 	}
 	w.last = w.first
+	if w.settings == nil {
+		w.settings = tune.WatchSysctls().Poll
+	}
 	w.stop, w.stopped = make(chan struct{}), make(chan struct{})
 	if w.ticks == nil {
 		w.ticks = time.Tick(time.Second)
@@ -145,13 +151,18 @@ func (w *Watch) poll() {
 	}
 }
 
-// maxEvents bounds the seconds with faults that are kept.
+// maxEvents bounds the seconds with faults that are kept, and the changes.
 const maxEvents = 3600
 
 // took keeps what went wrong since the last reading.
 func (w *Watch) took(now ebpf.Sample) {
 	before := w.last
 	w.last = now
+	for _, c := range w.settings(now.At) {
+		if len(w.changes) < maxEvents {
+			w.changes = append(w.changes, report.SettingChange{At: seconds(now.Elapsed - w.first.Elapsed), Name: c.Name, From: c.From, To: c.To})
+		}
+	}
 	counts := ebpf.Counts{}
 	for _, fault := range ebpf.Faults {
 		if n, was := now.Total[fault], before.Total[fault]; n > was {
@@ -193,7 +204,7 @@ func (w *Watch) End() *report.Kernel {
 	} else {
 		w.first = now
 	}
-	k := &report.Kernel{Sample: ebpf.Sub(now, w.first), Ports: w.ports, Events: append([]report.KernelEvent{}, w.events...), EventsLeftOut: w.leftOut}
+	k := &report.Kernel{Sample: ebpf.Sub(now, w.first), Ports: w.ports, Events: append([]report.KernelEvent{}, w.events...), EventsLeftOut: w.leftOut, Changes: w.changes}
 	if w.ports == nil {
 		k.Unseen = append(k.Unseen, ebpf.Unseen{What: "accept queues of servers on this machine", Why: "which ports are connected to is not known before the run, or they are more than 16"})
 	}

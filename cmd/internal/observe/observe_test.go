@@ -12,6 +12,7 @@ import (
 
 	"hotlap/cmd/internal/report"
 	"hotlap/ebpf"
+	"hotlap/ebpf/tune"
 )
 
 // A full server accepts nobody, and its accept queue is full.
@@ -185,8 +186,32 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
+// A setting that somebody changes during the run is told, with its second.
+func TestSettingsThatChange(t *testing.T) {
+	w := watch(t, Options{Mode: Auto}, ebpf.Options{Most: ebpf.TierProc})
+	ticks := make(chan time.Time)
+	w.ticks = ticks
+	drifts := [][]tune.Drift{nil, {{Name: "net.core.somaxconn", From: "128", To: "4096"}}, nil}
+	w.settings = func(time.Time) (d []tune.Drift) {
+		d, drifts = drifts[0], drifts[1:]
+		return d
+	}
+	w.Begin()
+	ticks <- time.Time{}
+	ticks <- time.Time{}
+	k := w.End()
+	if len(k.Changes) != 1 || k.Changes[0].Name != "net.core.somaxconn" || k.Changes[0].From != "128" || k.Changes[0].To != "4096" || k.Changes[0].At < 0 {
+		t.Errorf("%+v", k.Changes)
+	}
+	if !slices.ContainsFunc(k.Facts(), func(f report.Fact) bool {
+		return f.Name == "setting changed" && strings.HasPrefix(f.Value, "net.core.somaxconn from 128 to 4096")
+	}) {
+		t.Errorf("%v", k.Facts())
+	}
+}
+
 func TestEventsAreBounded(t *testing.T) {
-	w := &Watch{}
+	w := &Watch{settings: func(time.Time) []tune.Drift { return nil }}
 	second := func(i int, n uint64) ebpf.Sample {
 		return ebpf.Sample{Elapsed: time.Duration(i) * time.Second, Total: ebpf.Counts{ebpf.Retransmits: n, ebpf.RSTsIn: 0}}
 	}

@@ -25,6 +25,17 @@ type Kernel struct {
 	// Events are the seconds in which something went wrong, in order.
 	Events        []KernelEvent `json:"events"`
 	EventsLeftOut int           `json:"events_left_out,omitempty"` // seconds that there was no room for
+	// Changes are those that anybody made to the kernel's settings meanwhile.
+	Changes []SettingChange `json:"setting_changes,omitempty"`
+}
+
+// A SettingChange is a setting of the kernel that had another value than a
+// second before.
+type SettingChange struct {
+	At   float64 `json:"t_s"`  // when it was noticed, on the axis of events
+	Name string  `json:"name"` // of the sysctl
+	From string  `json:"from"`
+	To   string  `json:"to"`
 }
 
 // A KernelEvent is what went wrong in one second of the measured part, or of the
@@ -67,6 +78,9 @@ func (k *Kernel) Facts() []Fact {
 	f.queues(k)
 	f.faults(k)
 	f.searches(k)
+	for _, c := range k.Changes {
+		f.add("setting changed", "%s from %s to %s, within the second before %.0f s", c.Name, c.From, c.To, c.At)
+	}
 	f.counters("in its network namespace, others included", k.Namespace, ebpf.KernelFaults)
 	f.counters("on the machine", k.Host, slices.Sorted(maps.Keys(k.Host)))
 	went := ""
