@@ -65,7 +65,8 @@ Output:
                              p50 p75 p90 p99 p99.9 p99.99 max mean stddev (response time;
                              service.p99 and lag.p99 too), rate, requests, responses,
                              errors, error_rate, non_2xx, unanswered, unsent, achieved, cpu
-        --require-valid      exit 4 unless the run is known to be valid
+        --require-valid      exit 4 unless the run is known to be valid: gates are judged
+                             of valid runs only
 
 What the times mean: response time runs from when a request was due to its last
 byte, service time from the write that took its last byte. In a closed loop a
@@ -227,6 +228,11 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 		return errors.New("--no-keepalive and -p exclude each other: one request per connection")
 	case o.load.Duration > longestBench:
 		return fmt.Errorf("-d %s is more than %s", o.load.Duration, longestBench)
+	}
+	for _, g := range o.gates {
+		if g.OpenOnly() && !open {
+			return fmt.Errorf("--assert %s is about an open loop: give a rate (-R) or a --ramp", g)
+		}
 	}
 	for _, name := range []string{"html", "hdr", "json"} {
 		if f.Changed(name) && f.Lookup(name).Value.String() == "" {

@@ -17,7 +17,14 @@ type Gate struct {
 	key   gateKey
 	op    string
 	value float64
+	open  bool
 }
+
+// OpenOnly says that the gate is about a figure that only an open loop has.
+func (g *Gate) OpenOnly() bool { return g.open }
+
+// String is the gate as it was given.
+func (g *Gate) String() string { return g.text }
 
 // gateKey reads a figure of a report. Times are microseconds. NaN is that the
 // report has none.
@@ -115,7 +122,7 @@ func ParseGate(s string) (*Gate, error) {
 	if !ok {
 		return nil, fmt.Errorf("%q is no figure: want one of %s", name, strings.Join(GateKeys(), " "))
 	}
-	g.key = key
+	g.key, g.open = key, name == "achieved" || strings.HasPrefix(name, "lag.")
 	var err error
 	g.value, err = key.unit.parse(strings.TrimSpace(s[at+len(g.op):]))
 	if err != nil {

@@ -31,6 +31,9 @@ func Live(r *Run, redraw bool) func() string {
 		} else {
 			fmt.Fprintf(&b, "%.1fs", elapsed.Seconds())
 		}
+		if r.stopped.Load() {
+			fmt.Fprintf(&b, "  waiting for %s answers", report.Count(stats.InFlight))
+		}
 		fmt.Fprintf(&b, "  %s/s", report.Count(int64(rate)))
 		last, rates := r.collector.recent(sparks)
 		if last != nil && last.Response != nil {

@@ -34,7 +34,7 @@ const peersMost = 16
 
 // Next implements engine.Source for a closed loop.
 func (p *part) Next(_ context.Context, batch []*engine.Request) (int, error) {
-	if p.run.stopped.Load() {
+	if p.run.stopped.Load() || p.run.Duration > 0 && time.Since(p.started) >= p.run.end {
 		return 0, io.EOF
 	}
 	n := int(min(int64(len(batch)), p.left))
@@ -106,16 +106,21 @@ type timed struct {
 // Begin implements engine.Scheduled.
 func (p *timed) Begin(at time.Time) { p.started = at }
 
+// endGrace is for how long after the end is sent what was due before it: a loop
+// comes to a request some microseconds late.
+const endGrace = time.Millisecond
+
 // NextDue implements engine.Scheduled. What is due when the time is over is not
-// sent any more.
+// sent any more, nor what still waits for a connection then.
 func (p *timed) NextDue(now time.Duration, batch []*engine.Request, due []time.Duration) (n int, next time.Duration, err error) {
-	if now >= p.run.end || p.run.stopped.Load() || p.left <= 0 {
+	end := p.run.end
+	if p.run.stopped.Load() {
+		end = min(end, time.Duration(p.run.stopAt.Load()))
+	}
+	if now-endGrace >= end || p.left <= 0 {
 		return 0, 0, io.EOF
 	}
-	for next = p.arrivals.Due(); n < len(batch) && next <= now; next = p.arrivals.Due() {
-		if next >= p.run.end {
-			return n, 0, io.EOF
-		}
+	for next = p.arrivals.Due(); n < len(batch) && next <= now && next < end; next = p.arrivals.Due() {
 		batch[n], due[n] = p.turn.next(), next
 		n++
 		p.taken++
@@ -124,7 +129,10 @@ func (p *timed) NextDue(now time.Duration, batch []*engine.Request, due []time.D
 			return n, 0, io.EOF
 		}
 	}
-	return n, min(next, p.run.end), nil
+	if next >= end && now >= end {
+		return n, 0, io.EOF
+	}
+	return n, min(next, end), nil
 }
 
 // leave accounts for the requests that were due and never sent, when the wait

@@ -194,3 +194,46 @@ func TestObserverIsNoCostOfRequests(t *testing.T) {
 		t.Errorf("%v s user, %v s system, %v us per request, want 1500: a quarter of the 2 s was the observer's", r.Client.User, r.Client.System, r.Client.PerRequest)
 	}
 }
+
+// What is due before the end is sent, though the loop comes to it a little
+// late; what is due after is not, nor what comes much too late.
+func TestWhatIsDueAtTheEnd(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		now   time.Duration
+		taken int
+		ended bool
+	}{
+		{"before the end", 999 * ms, 10, false},
+		{"just after it", time.Second + 100*time.Microsecond, 10, true},
+		{"when nobody would call it in time", time.Second + endGrace, 0, true},
+	} {
+		l := newLap(t, Options{From: 10, To: 10, Duration: time.Second})
+		batch, due := make([]*engine.Request, 100), make([]time.Duration, 100)
+		n, next, err := l.timed[0].NextDue(c.now, batch, due)
+		if n != c.taken || (err == io.EOF) != c.ended || err == nil && next != time.Second {
+			t.Errorf("%s: %d requests, next at %v, %v", c.name, n, next, err)
+		}
+	}
+	l := newLap(t, Options{From: 10, To: 10, Duration: time.Second})
+	l.stopAt.Store(int64(550 * ms))
+	l.stopped.Store(true)
+	batch, due := make([]*engine.Request, 100), make([]time.Duration, 100)
+	if n, _, err := l.timed[0].NextDue(550*ms+time.Microsecond, batch, due); n != 6 || err != io.EOF {
+		t.Errorf("stopped at 0.55 s: %d requests and %v, want 6", n, err)
+	}
+}
+
+// Nothing is sent after the end of a closed loop, however late the timer is.
+func TestEndOfAClosedLoop(t *testing.T) {
+	l := newLap(t, Options{Duration: time.Second})
+	batch := make([]*engine.Request, 1)
+	l.parts[0].started = time.Now().Add(-time.Second)
+	if n, err := l.parts[0].Next(t.Context(), batch); n != 0 || err != io.EOF {
+		t.Errorf("%d requests after the end, and %v", n, err)
+	}
+	l.parts[0].started = time.Now()
+	if n, err := l.parts[0].Next(t.Context(), batch); n != 1 || err != nil {
+		t.Errorf("%d requests before it, and %v", n, err)
+	}
+}

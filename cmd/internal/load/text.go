@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 func (r *Report) WriteText(w io.Writer, color bool) error {
 	t := text{color: color}
 	t.target(r)
-	t.line("requests", "%s in %s, %s responses/s%s", report.Count(r.Requests), duration(r.Seconds), report.Count(int64(r.Rates.Responses)), r.asked())
+	t.line("requests", "%s in %s, %s responses/s%s", report.Count(r.Requests), duration(r.Seconds), rate(r.Rates.Responses), r.asked())
 	if len(r.Statuses) > 0 {
 		t.line("statuses", "%s", report.ByCount(r.Statuses))
 	}
@@ -89,7 +90,15 @@ func (r *Report) asked() string {
 	if r.Load.Loop != OpenLoop {
 		return ""
 	}
-	return fmt.Sprintf(" of %s asked (%.2f %%)", report.Count(int64(r.Rates.Asked+0.5)), 100*r.Rates.Achieved)
+	return fmt.Sprintf(" of %s asked (%.2f %%)", rate(r.Rates.Asked), 100*r.Rates.Achieved)
+}
+
+// rate is a number per second, with digits where it is small.
+func rate(perSecond float64) string {
+	if perSecond < 10 && perSecond != math.Trunc(perSecond) {
+		return fmt.Sprintf("%.2f", perSecond)
+	}
+	return report.Count(int64(perSecond + 0.5))
 }
 
 func (t *text) errors(r *Report) {

@@ -134,9 +134,13 @@ func headline(r *load.Report) []figure {
 		}
 		figures = append(figures, f)
 	}
-	failed := figure{Name: "Errors", Value: count(sum(r.Errors)), Note: part(sum(r.Errors), r.Requests) + " of the requests", Tone: "good"}
-	if sum(r.Errors) > 0 {
+	without := sum(r.Errors) + r.Unanswered + r.Unsent
+	failed := figure{Name: "Errors", Value: count(without), Note: part(without, r.Requests) + " of the requests", Tone: "good"}
+	if without > 0 {
 		failed.Tone = "bad"
+	}
+	if r.Unsent > 0 {
+		failed.Note += fmt.Sprintf("; %s of them never sent", count(r.Unsent))
 	}
 	if r.NonOK > 0 {
 		failed.Note += fmt.Sprintf("; %s not 2xx", count(r.NonOK))
