@@ -193,6 +193,38 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
+// Evidence is of the sockets that there are, or there is none; ReadAll always
+// has it.
+func TestReadAll(t *testing.T) {
+	need.Root(t)
+	for _, tier := range []Tier{TierBPF, TierDiag} {
+		ns, file := namespace(t)
+		o := observed(t, Options{Netns: file, Most: tier})
+		l, err := ns.Listen(netip.AddrPortFrom(loopback, 0), 16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		for open := 1; open <= 3; open++ {
+			client, err := ns.Connect(l.Local())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			if s := read(t, o); tier == TierBPF && s.Destinations[0].TCP != nil && s.Destinations[0].TCP.Open != open {
+				t.Errorf("%d sockets: Read says %+v", open, s.Destinations[0].TCP)
+			}
+			s, err := o.ReadAll()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(s.Destinations) != 1 || s.Destinations[0].TCP == nil || s.Destinations[0].TCP.Open != open || s.Destinations[0].TCP.MinRTT <= 0 {
+				t.Errorf("%s, %d sockets: ReadAll says %+v", tier, open, s.Destinations)
+			}
+		}
+	}
+}
+
 // What a connection was held up by is known too if it is aborted meanwhile.
 func TestEvidenceOfAnAbort(t *testing.T) {
 	need.Root(t)

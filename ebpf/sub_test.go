@@ -114,6 +114,26 @@ func TestSYNTimeouts(t *testing.T) {
 	}
 }
 
+// What of a destination's evidence is new is not known if all of it was not.
+func TestSubEvidence(t *testing.T) {
+	known, unknown := Destination{TCP: &Evidence{Busy: 3}}, Destination{}
+	for _, test := range []struct {
+		name          string
+		before, after []Destination
+		want          *Evidence
+	}{
+		{"known", []Destination{known}, []Destination{known}, &Evidence{}},
+		{"a new destination", nil, []Destination{known}, &Evidence{Busy: 3}},
+		{"unknown before", []Destination{unknown}, []Destination{known}, nil},
+		{"unknown after", []Destination{known}, []Destination{unknown}, nil},
+	} {
+		got := Sub(Sample{Destinations: test.after}, Sample{Destinations: test.before}).Destinations[0].TCP
+		if !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
+		}
+	}
+}
+
 // A listener counts all it refused in one; the namespace says why.
 func TestAttribute(t *testing.T) {
 	type namespace struct{ overflows, others uint64 }

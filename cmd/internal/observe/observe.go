@@ -122,7 +122,7 @@ func (w *Watch) Begin() {
 		return
 	}
 	w.begun = true
-	if w.first, w.failed = w.observer.Read(); w.failed != nil {
+	if w.first, w.failed = w.observer.ReadAll(); w.failed != nil {
 		return
 	}
 	w.last = w.first
@@ -192,7 +192,7 @@ func (w *Watch) End() *report.Kernel {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopPolling()
-	now, err := w.observer.Read()
+	now, err := w.observer.ReadAll()
 	if err == nil {
 		err = w.failed
 	}
