@@ -105,7 +105,7 @@ type ClientFigures struct {
 	FirstByte time.Duration
 
 	Busy      []float64     // of each loop: the share of the time in which it worked
-	RunQueue  time.Duration // the process's threads waited for a CPU, summed up
+	RunQueue  time.Duration // the threads that did the loops' work waited for a CPU, summed up
 	Throttled time.Duration // its cgroup was held back by its quota
 	Steal     float64       // the share of the machine's CPU time that the hypervisor gave to others
 	CPU       time.Duration // the process's user and system time
@@ -131,7 +131,7 @@ const (
 	spoilsSlowest  = 0.1
 	// saturated is the share of time from which a loop counts as having no rest.
 	saturated = 0.95
-	// starved is the share of the time for which the client's threads may wait
+	// starved is the share of their time for which the client's loops may wait
 	// for a CPU, its cgroup may hold it back, or its connections may wait for room
 	// to send; worthSaying is the share from which that is said at all.
 	starved     = 0.1

@@ -41,10 +41,10 @@ func (c *ClientFigures) findings() []Finding {
 			Source:   "responses", Scope: ScopeSocket,
 		})
 	}
-	if share := ratio(c.RunQueue, c.Elapsed); share >= worthSaying {
+	if share := ratio(c.RunQueue, c.Elapsed*time.Duration(max(1, len(c.Busy)))); share >= worthSaying {
 		add(Finding{
 			Code: "client_waited_for_cpu", Subject: "client", Affected: int64(min(share, 1) * float64(c.Requests)), Spoils: share >= starved,
-			Evidence: fmt.Sprintf("its threads were ready and waited for a CPU for %v in %v", c.RunQueue.Round(time.Millisecond), c.Elapsed.Round(time.Millisecond)),
+			Evidence: fmt.Sprintf("its threads were ready and waited for a CPU for %v in %v%s", c.RunQueue.Round(time.Millisecond), c.Elapsed.Round(time.Millisecond), ofLoops(len(c.Busy))),
 			Advice:   "leave the client CPUs of its own (taskset, cpuset), or run fewer other programs",
 			Source:   "/proc/self/task/*/schedstat", Scope: ScopeSocket,
 		})
@@ -90,4 +90,12 @@ func (c *ClientFigures) findings() []Finding {
 		})
 	}
 	return list
+}
+
+// ofLoops says that a time is one of several loops, if it is.
+func ofLoops(n int) string {
+	if n < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" of %d loops", n)
 }

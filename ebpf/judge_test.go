@@ -128,6 +128,9 @@ func TestJudge(t *testing.T) {
 		{"client with a full buffer", there, []func(run){func(r run) { r.Destinations[0].TCP.SendLimited = 64 * 5 * time.Second }},
 			BoundClient, ValidNo, "send_limited", []string{"round_trip"}, ""},
 
+		{"a loop that waited for a CPU", here, []func(run){func(r run) { r.RunQueue = 2 * time.Second }}, BoundClient, ValidNo, "client_waited_for_cpu", nil, ""},
+		{"four that waited as long together", here, []func(run){func(r run) { r.RunQueue, r.Busy = 2*time.Second, []float64{0.5, 0.5, 0.5, 0.5} }},
+			BoundServer, ValidYes, "", []string{"client_waited_for_cpu"}, ""},
 		{"slow search for ports", here, []func(run){to(PortSearches, 9000), to(PortSearchNs, 2e9)}, BoundClient, ValidNo, "port_search", nil, ""},
 		{"search for ports", here, []func(run){to(PortSearches, 9000), to(PortSearchNs, 9e6)}, BoundServer, ValidYes, "", nil, ""},
 

@@ -93,6 +93,7 @@ type Observer struct {
 	asked  chan question
 	closed chan struct{} // by Close
 	ended  chan struct{} // by the thread
+	thread int
 }
 
 // A question is for a Sample.
@@ -125,6 +126,10 @@ func Open(options Options) (*Observer, error) {
 	}
 	return o, nil
 }
+
+// Thread is the number of the observer's thread (gettid), for those who count
+// what threads of the process do.
+func (o *Observer) Thread() int { return o.thread }
 
 // Read returns what was seen since Open. It may be called often: Evidence of open
 // sockets, which takes milliseconds to read, is then some readings old, or is left
@@ -173,6 +178,7 @@ func (o *Observer) run(options Options, opened chan<- error) {
 		return
 	}
 	defer close(o.ended)
+	o.thread = unix.Gettid()
 	w, err := open(options)
 	opened <- err
 	if err != nil {

@@ -111,6 +111,14 @@ func reason(unseen []ebpf.Unseen) string {
 	return strings.Join(strings.Fields(unseen[len(unseen)-1].Why), " ")
 }
 
+// Thread is the number of the observer's thread, 0 if there is none.
+func (w *Watch) Thread() int {
+	if w == nil {
+		return 0
+	}
+	return w.observer.Thread()
+}
+
 // Begin says that the measured part begins. It may come too late, after End.
 func (w *Watch) Begin() {
 	if w == nil {
