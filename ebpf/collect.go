@@ -93,7 +93,7 @@ func (c *collection) queues() {
 // kinds are the counters of the programs' kinds of faults.
 var kinds = [prog.Kinds]Counter{
 	prog.Drop: Drops, prog.ConnectFailed: ConnectFailures, prog.PortsExhausted: PortsExhausted, prog.PortTaken: PortsTaken,
-	prog.RetransData: Retransmits, prog.RetransDataSockets: RetransmitSockets,
+	prog.RetransData: Retransmits, prog.RetransDataSockets: RetransmitSockets, prog.FirstUnanswered: FirstUnanswered,
 	prog.RetransSYN: SYNRetransmits, prog.Unanswered: ConnectsUnanswered,
 	prog.RetransSYNACK: SYNACKRetransmits, prog.RetransSYNACKSockets: SYNACKRetransmitSockets,
 	prog.RSTOut: RSTsOut, prog.RSTIn: RSTsIn,

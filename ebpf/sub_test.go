@@ -151,6 +151,7 @@ func TestAttribute(t *testing.T) {
 		{"both, this one not full", namespace{5, 3}, 3, false, refused{3, 0, 3}},
 		{"both, all at this one", namespace{5, 3}, 8, true, refused{8, 5, 3}},
 		{"the counters are read later", namespace{7, 0}, 5, true, refused{5, 5, 0}},
+		{"some refused at the last ACK", namespace{5, 0}, 8, true, refused{5, 5, 0}},
 		{"no counter knows", namespace{0, 0}, 5, true, refused{5, 0, 0}},
 	} {
 		q := queues{overflows: test.namespace.overflows, others: test.namespace.others}
