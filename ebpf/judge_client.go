@@ -73,11 +73,19 @@ func (c *ClientFigures) findings() []Finding {
 			Source:   "schedule", Scope: ScopeSocket,
 		})
 	}
-	if c.Held > 0 || c.Unsent > 0 {
+	if c.Held > 0 {
 		add(Finding{
-			Code: "connections_busy", Subject: "connections", Count: c.Held + c.Unsent, Affected: c.Held + c.Unsent,
-			Evidence: fmt.Sprintf("%d requests were due while every connection waited for an answer, %d of them were never sent", c.Held+c.Unsent, c.Unsent),
+			Code: "connections_busy", Subject: "connections", Count: c.Held, Affected: c.Held,
+			Evidence: fmt.Sprintf("%d requests were due while every connection waited for an answer", c.Held),
 			Advice:   "the wait is in the response time; more connections (-c) or pipelining (-p) would let them go in time",
+			Source:   "schedule", Scope: ScopeSocket,
+		})
+	}
+	if c.Unsent > 0 {
+		add(Finding{
+			Code: "never_sent", Subject: "requests", Count: c.Unsent, Affected: c.Unsent,
+			Evidence: fmt.Sprintf("%d requests were due and not sent when the time was over: the connections were busy, or the client was late", c.Unsent),
+			Advice:   "their age is in the response time; ask for a lower rate, or allow more connections (-c)",
 			Source:   "schedule", Scope: ScopeSocket,
 		})
 	}

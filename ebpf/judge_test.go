@@ -78,6 +78,8 @@ func TestJudge(t *testing.T) {
 		{"nobody watched", here, []func(run){func(r run) { *r.Sample = Sample{} }}, BoundServer, ValidUnverified, "", nil, "nobody watched"},
 		{"tier diag", here, []func(run){tier(TierDiag)}, BoundServer, ValidUnverified, "", nil, "tier diag does not see"},
 		{"the rate was kept", here, []func(run){func(r run) { r.Open, r.Asked, r.Achieved = true, 10_000, 10_000 }}, BoundPacer, ValidYes, "", nil, "rate was kept"},
+		{"nothing measured", here, []func(run){func(r run) { r.Requests, r.Open = 0, true }}, BoundUnknown, ValidUnverified, "", nil, "no request was measured"},
+		{"nothing answered", here, []func(run){func(r run) { r.Failed = r.Requests }}, BoundServer, ValidUnverified, "", []string{"requests_failed"}, "no times"},
 		{"a busy client", here, []func(run){func(r run) { r.Busy[0] = 0.99 }}, BoundClient, ValidNo, "client_saturated", nil, "the client"},
 
 		{"overflow", here, []func(run){refuse(AcceptOverflows, 300), func(r run) { r.Listeners[0].Counts[AcceptOverflowConnections] = 100 }},
