@@ -305,6 +305,7 @@ func (w *weighing) roundTrip(t *Destination) {
 	w.list = append(w.list, Finding{
 		Code: "round_trip", Subject: fmt.Sprintf("connections to %v", t.Addr), Affected: w.c.Requests, Source: "TCP_INFO", Scope: ScopeSocket, Sure: Inferred,
 		Evidence: fmt.Sprintf("the shortest round trip was %v of the %v to the first byte: no more than the rest is the server's", t.TCP.MinRTT, w.c.FirstByte),
+		Advice:   "if the round trip is most of it, measure from nearer to the server",
 	})
 }
 
@@ -318,5 +319,6 @@ func (w *weighing) otherDrops(subject string, counts Counts, reasons Reasons) {
 	w.list = append(w.list, Finding{
 		Code: "drops", Subject: subject, Count: n, Scope: ScopeSocket, Sure: Measured, Source: prog.KfreeSkb,
 		Evidence: fmt.Sprintf("%d segments were dropped for other reasons; of all: %s", n, reasonsText(reasons[Drops])),
+		Advice:   "TCP_OLD_DATA came twice and does no harm; the kernel's include/net/dropreason-core.h says what the others are",
 	})
 }

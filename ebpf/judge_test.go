@@ -195,7 +195,7 @@ func TestJudge(t *testing.T) {
 				t.Errorf("findings %v, want %v", all, want)
 			}
 			for _, f := range v.Findings {
-				if f.Subject == "" || f.Evidence == "" || f.Source == "" || f.Scope == "" || f.Sure == "" || f.Spoils && (f.Scope != ScopeSocket || f.Advice == "" || f.blames == "") {
+				if f.Subject == "" || f.Evidence == "" || f.Source == "" || f.Advice == "" || f.Scope == "" || f.Sure == "" || f.Spoils && (f.Scope != ScopeSocket || f.blames == "") {
 					t.Errorf("incomplete, or blamed without right: %+v", f)
 				}
 			}
