@@ -1,7 +1,7 @@
 package ebpf
 
 // affected says how many connections the overflows of accept queues touched:
-// those whose SYN was not answered, or whose SYN-ACK had to be sent again. That is
+// those whose SYN was not answered, and those whose last ACK was refused. That is
 // known only where the clients are in scope, and of sockets that share an
 // address only together.
 func (c *collection) affected() {
@@ -59,15 +59,19 @@ func together(group []*Listener) Listener {
 }
 
 // resent counts the connections to a listener's address whose handshake had to
-// be repeated, if clients in scope connect to it.
+// be repeated, if clients in scope connect to it. Where the last ACK was refused,
+// and the first data with it, that is sent again, and after a second the SYN-ACK.
+// Refused SYNs are no drops, so the drops of the listener are these.
 func (c *collection) resent(l *Listener) (n uint64, known bool) {
-	n = l.Counts[SYNACKRetransmitSockets]
+	atLast := l.Counts[SYNACKRetransmitSockets]
+	first := uint64(0)
 	for at, d := range c.destinations {
 		lost, counted := d.Counts.Get(ConnectsUnanswered)
 		if counted && at.netns == l.Netns && at.addr.Port() == l.Addr.Port() && (l.Addr.Addr().IsUnspecified() || at.addr == l.Addr) {
 			n += lost
+			first += d.Counts[FirstUnanswered]
 			known = known || d.Counts[Connects] > 0
 		}
 	}
-	return n, known
+	return n + max(atLast, min(first, l.Counts[Drops])), known
 }

@@ -17,10 +17,10 @@ func BenchmarkObserver(b *testing.B) {
 		{"counters", w.readCounters},
 		{"evidence", func() {
 			w.evidence.took = 0 // it is always time
-			w.readEvidence(0)
+			w.readEvidence(0, false)
 		}},
 		{"sample", func() {
-			if _, err := w.sample(); err != nil {
+			if _, err := w.sample(false); err != nil {
 				b.Fatal(err)
 			}
 		}},

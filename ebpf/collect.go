@@ -10,8 +10,8 @@ import (
 	"hotlap/ebpf/internal/prog"
 )
 
-// sample puts together what there is to see.
-func (w *watcher) sample() (Sample, error) {
+// sample puts together what there is to see; all, with TCP_INFO as it is now.
+func (w *watcher) sample(all bool) (Sample, error) {
 	w.readCounters()
 	c := collection{w: w, servers: map[place]*Server{}, destinations: map[place]*Destination{}, listeners: map[uint64]*Listener{}}
 	c.Sample = Sample{
@@ -21,11 +21,11 @@ func (w *watcher) sample() (Sample, error) {
 	}
 	c.kernel()
 	c.queues()
-	closed, err := c.programs()
+	moved, err := c.programs()
 	if err != nil {
 		return Sample{}, err
 	}
-	w.readEvidence(closed)
+	w.readEvidence(moved, all)
 	c.tcp()
 	c.affected()
 	c.rows()
@@ -93,7 +93,7 @@ func (c *collection) queues() {
 // kinds are the counters of the programs' kinds of faults.
 var kinds = [prog.Kinds]Counter{
 	prog.Drop: Drops, prog.ConnectFailed: ConnectFailures, prog.PortsExhausted: PortsExhausted, prog.PortTaken: PortsTaken,
-	prog.RetransData: Retransmits, prog.RetransDataSockets: RetransmitSockets,
+	prog.RetransData: Retransmits, prog.RetransDataSockets: RetransmitSockets, prog.FirstUnanswered: FirstUnanswered,
 	prog.RetransSYN: SYNRetransmits, prog.Unanswered: ConnectsUnanswered,
 	prog.RetransSYNACK: SYNACKRetransmits, prog.RetransSYNACKSockets: SYNACKRetransmitSockets,
 	prog.RSTOut: RSTsOut, prog.RSTIn: RSTsIn,
@@ -106,9 +106,9 @@ var dropCounters = map[string]Counter{
 	"PROTO_MEM":      ReceiveBufferDrops,
 }
 
-// programs takes what the BPF programs counted, of which closed are the sockets
-// that they have the final totals of.
-func (c *collection) programs() (closed uint64, err error) {
+// programs takes what the BPF programs counted, of which moved are the connects,
+// and the sockets that they have the final totals of.
+func (c *collection) programs() (moved uint64, err error) {
 	w := c.w
 	if w.programs == nil {
 		return 0, nil
@@ -118,7 +118,7 @@ func (c *collection) programs() (closed uint64, err error) {
 		return 0, err
 	}
 	for _, t := range counted.Traffic {
-		closed += t.Closed
+		moved += t.Connects + t.Closed
 	}
 	for kind, n := range counted.Totals {
 		c.count(c.Total, kinds[kind], n)
@@ -144,11 +144,11 @@ func (c *collection) programs() (closed uint64, err error) {
 		return 0, err
 	}
 	if w.runStats == nil {
-		return closed, nil
+		return moved, nil
 	}
 	runs, spent, err := w.programs.RunTime()
 	c.Cost.BPFRuns, c.Cost.BPF = &runs, &spent
-	return closed, err
+	return moved, err
 }
 
 // count adds to a counter if all that it comes from is there.
@@ -195,8 +195,14 @@ func (c *collection) traffic(who prog.Subject, t prog.Traffic) {
 	}
 }
 
-// tcp adds what TCP_INFO says of the sockets that are open.
+// tcp adds what TCP_INFO says of the sockets that are open. Without it, the
+// totals of those that are closed would look like those of all.
 func (c *collection) tcp() {
+	if c.w.evidence.open == nil {
+		for _, d := range c.destinations {
+			d.TCP = nil
+		}
+	}
 	for addr, open := range c.w.evidence.open {
 		d := c.destination(place{c.w.netns, addr})
 		e := *open

@@ -32,9 +32,10 @@ const (
 	PortsExhausted      Counter = "ports_exhausted"      // connects that found no free local port
 	PortsTaken          Counter = "ports_taken"          // connects from a bound port whose tuple was in use
 	SYNRetransmits      Counter = "syn_retransmits"
-	ConnectsUnanswered  Counter = "connects_unanswered" // whose first SYN got no answer: it was sent again, or the connect given up
-	PortSearches        Counter = "port_searches"       // for a free local port; deep mode
-	PortSearchNs        Counter = "port_search_ns"      // spent in them, nanoseconds
+	ConnectsUnanswered  Counter = "connects_unanswered"   // whose first SYN got no answer: it was sent again, or the connect given up
+	FirstUnanswered     Counter = "first_data_unanswered" // whose first SYN got one, but whose first data was sent again, as none was acknowledged
+	PortSearches        Counter = "port_searches"         // for a free local port; deep mode
+	PortSearchNs        Counter = "port_search_ns"        // spent in them, nanoseconds
 )
 
 // Counts are counters by name. A counter that is absent is not known: the tier,

@@ -9,32 +9,32 @@ import (
 
 // evidence is the TCP_INFO of the clients' sockets that are open.
 type evidence struct {
-	open     map[netip.AddrPort]*Evidence
-	closed   uint64        // sockets whose totals the BPF programs had then
-	at       time.Time     // it was read
-	took     time.Duration // of CPU, to read it
+	open     map[netip.AddrPort]*Evidence // nil: not known
+	moved    uint64                       // connects, and sockets whose totals the BPF programs had then
+	at       time.Time                    // it was read
+	took     time.Duration                // of CPU, to read it
 	snapshot []diag.Socket
 }
 
 // Reading TCP_INFO takes 2 ms and more, as the kernel walks its whole table: 5 ms
-// with 6000 sockets. So it is not done at every sample.
+// with 6000 sockets. So it is not done at every sample, but where all is asked for.
 const (
 	evidenceShare      = 400 // at most one part of so many of the time goes into it,
-	evidenceShareMoved = 50  // or of so many, where sockets were closed since
+	evidenceShareMoved = 50  // or of so many, where sockets came or went since
 )
 
 // readEvidence sums up TCP_INFO by destination, of the sockets in scope that
 // connected: those whose own port nobody listens on. The totals of sockets that
 // are closed are the programs': those that were closed since the last reading
 // must not be counted in both.
-func (w *watcher) readEvidence(closed uint64) {
+func (w *watcher) readEvidence(moved uint64, all bool) {
 	e := &w.evidence
 	since, began := time.Since(e.at), threadCPU()
-	switch moved := closed != e.closed; {
+	switch other := moved != e.moved; {
 	case w.sockets == nil:
 		return
-	case since >= evidenceShare*e.took, moved && since >= evidenceShareMoved*e.took:
-	case moved:
+	case all, since >= evidenceShare*e.took, other && since >= evidenceShareMoved*e.took:
+	case other:
 		e.open = nil
 		return
 	default:
@@ -42,9 +42,10 @@ func (w *watcher) readEvidence(closed uint64) {
 	}
 	sockets, err := w.sockets.Sockets(e.snapshot[:0], w.evidenceFilter())
 	if w.failed[2] = err; err != nil {
+		e.open = nil
 		return
 	}
-	e.snapshot, e.closed, e.open = sockets, closed, map[netip.AddrPort]*Evidence{}
+	e.snapshot, e.moved, e.open = sockets, moved, map[netip.AddrPort]*Evidence{}
 	if w.options.PID != 0 {
 		if own, err := socketInodes(w.options.PID); err == nil {
 			w.own = own

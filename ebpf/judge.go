@@ -105,7 +105,7 @@ type ClientFigures struct {
 	FirstByte time.Duration
 
 	Busy      []float64     // of each loop: the share of the time in which it worked
-	RunQueue  time.Duration // the process's threads waited for a CPU, summed up
+	RunQueue  time.Duration // the threads that did the loops' work waited for a CPU, summed up
 	Throttled time.Duration // its cgroup was held back by its quota
 	Steal     float64       // the share of the machine's CPU time that the hypervisor gave to others
 	CPU       time.Duration // the process's user and system time
@@ -131,7 +131,7 @@ const (
 	spoilsSlowest  = 0.1
 	// saturated is the share of time from which a loop counts as having no rest.
 	saturated = 0.95
-	// starved is the share of the time for which the client's threads may wait
+	// starved is the share of their time for which the client's loops may wait
 	// for a CPU, its cgroup may hold it back, or its connections may wait for room
 	// to send; worthSaying is the share from which that is said at all.
 	starved     = 0.1
@@ -178,7 +178,7 @@ func worst(all []Finding) (w *Finding) {
 }
 
 func (c *ClientFigures) bound(d *Sample, spoiled *Finding) (Bound, string) {
-	kept := c.Open && c.Unsent == 0 && c.Achieved >= rateKept*c.Asked
+	kept := c.Open && c.Requests > 0 && c.Unsent == 0 && c.Achieved >= rateKept*c.Asked
 	switch {
 	case spoiled != nil && spoiled.blames == BoundClient:
 		return BoundClient, "the client, or the machine under it, shaped the figures"
@@ -190,6 +190,8 @@ func (c *ClientFigures) bound(d *Sample, spoiled *Finding) (Bound, string) {
 		return BoundServer, "the client had time to spare and there is no network between"
 	}
 	switch rtt := c.roundTrip(d); {
+	case c.Requests == 0:
+		return BoundUnknown, "no request was measured"
 	case rtt == 0:
 		return BoundUnknown, "the client had time to spare; server and network are not told apart"
 	case float64(rtt) >= mostlyPath*float64(c.FirstByte):
@@ -219,10 +221,12 @@ var necessary = []Counter{
 	RSTsIn, ConnectFailures, ConnectsUnanswered, PortsExhausted, PortsTaken,
 }
 
-// unwatched says what of that which could spoil the run nobody watched; "" if
-// all was.
+// unwatched says what of that which could spoil the run nobody watched, or that
+// there was no run to watch; "" if all was.
 func (c *ClientFigures) unwatched(d *Sample) string {
 	switch {
+	case c.Failed >= c.Requests:
+		return "there are no times of good responses to judge"
 	case d.Tier == "":
 		return "nobody watched the kernel's queues and drops"
 	case d.Tier != TierBPF:

@@ -41,10 +41,10 @@ func (c *ClientFigures) findings() []Finding {
 			Source:   "responses", Scope: ScopeSocket,
 		})
 	}
-	if share := ratio(c.RunQueue, c.Elapsed); share >= worthSaying {
+	if share := ratio(c.RunQueue, c.Elapsed*time.Duration(max(1, len(c.Busy)))); share >= worthSaying {
 		add(Finding{
 			Code: "client_waited_for_cpu", Subject: "client", Affected: int64(min(share, 1) * float64(c.Requests)), Spoils: share >= starved,
-			Evidence: fmt.Sprintf("its threads were ready and waited for a CPU for %v in %v", c.RunQueue.Round(time.Millisecond), c.Elapsed.Round(time.Millisecond)),
+			Evidence: fmt.Sprintf("its threads were ready and waited for a CPU for %v in %v%s", c.RunQueue.Round(time.Millisecond), c.Elapsed.Round(time.Millisecond), ofLoops(len(c.Busy))),
 			Advice:   "leave the client CPUs of its own (taskset, cpuset), or run fewer other programs",
 			Source:   "/proc/self/task/*/schedstat", Scope: ScopeSocket,
 		})
@@ -73,11 +73,19 @@ func (c *ClientFigures) findings() []Finding {
 			Source:   "schedule", Scope: ScopeSocket,
 		})
 	}
-	if c.Held > 0 || c.Unsent > 0 {
+	if c.Held > 0 {
 		add(Finding{
-			Code: "connections_busy", Subject: "connections", Count: c.Held + c.Unsent, Affected: c.Held + c.Unsent,
-			Evidence: fmt.Sprintf("%d requests were due while every connection waited for an answer, %d of them were never sent", c.Held+c.Unsent, c.Unsent),
+			Code: "connections_busy", Subject: "connections", Count: c.Held, Affected: c.Held,
+			Evidence: fmt.Sprintf("%d requests were due while every connection waited for an answer", c.Held),
 			Advice:   "the wait is in the response time; more connections (-c) or pipelining (-p) would let them go in time",
+			Source:   "schedule", Scope: ScopeSocket,
+		})
+	}
+	if c.Unsent > 0 {
+		add(Finding{
+			Code: "never_sent", Subject: "requests", Count: c.Unsent, Affected: c.Unsent,
+			Evidence: fmt.Sprintf("%d requests were due and not sent when the time was over: the connections were busy, or the client was late", c.Unsent),
+			Advice:   "their age is in the response time; ask for a lower rate, or allow more connections (-c)",
 			Source:   "schedule", Scope: ScopeSocket,
 		})
 	}
@@ -90,4 +98,12 @@ func (c *ClientFigures) findings() []Finding {
 		})
 	}
 	return list
+}
+
+// ofLoops says that a time is one of several loops, if it is.
+func ofLoops(n int) string {
+	if n < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" of %d loops", n)
 }

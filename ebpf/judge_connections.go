@@ -24,6 +24,7 @@ const (
 	adviceBacklog = "let the reading end read sooner: it held its socket while segments arrived; larger receive buffers (net.ipv4.tcp_rmem) hold more"
 	adviceReceive = "raise net.ipv4.tcp_rmem, and net.ipv4.tcp_mem if the machine is short of it, or let the reading end read faster"
 	advicePorts   = "keep connections alive, or widen net.ipv4.ip_local_port_range; `hotlap tune verify ip_local_port_range` shows the effect"
+	adviceFull    = "there, raise somaxconn and the server's backlog; look at its ListenOverflows (nstat)"
 	adviceLoss    = "look for what drops packets on the way: devices, queueing disciplines, firewalls, and the findings of the namespace and the host"
 )
 
@@ -69,7 +70,9 @@ func (w *weighing) destination(t *Destination) {
 	if t.TCP != nil {
 		arrived = max(arrived, int64(t.TCP.Duplicates))
 	}
-	w.retransmits(subject, "requests", count(t.Counts, Retransmits), arrived)
+	if !w.notTaken(t, arrived) {
+		w.retransmits(subject, "requests", count(t.Counts, Retransmits), arrived)
+	}
 	w.resets(t)
 	w.limited(t)
 	w.searched(t)
@@ -120,21 +123,50 @@ func (w *weighing) notAnswered(t *Destination) {
 		return // those are the listener's
 	case known:
 		blames, why = BoundPath, "path loss, as the listener on this machine refused nothing"
-	case count(t.Counts, Retransmits) > 0:
+	case lostData(t):
 		blames, why = BoundPath, "path loss, as established connections to it lost segments too"
 	case w.quiet(t, n):
 		blames, why = BoundServer, "a full queue at the server, as established connections to it lost nothing"
-		f.Advice = "there, raise somaxconn and the server's backlog; look at its ListenOverflows (nstat)"
+		f.Advice = adviceFull
 	}
 	f.Evidence = fmt.Sprintf("%d of %d first SYNs got no answer: %s", n, count(t.Counts, Connects), why)
 	w.add(f, blames, w.synTimeout())
 }
 
+// lostData says that connections that the server had taken sent data again. Those
+// whose first data got no answer it may not have taken: a client that sends its
+// handshake's last ACK with the request has that refused by a full accept queue.
+func lostData(t *Destination) bool {
+	first := count(t.Counts, FirstUnanswered)
+	return count(t.Counts, Retransmits) > 0 && (first == 0 || count(t.Counts, RetransmitSockets) > first+count(t.Counts, ConnectsUnanswered))
+}
+
+// notTaken is the finding for such connections, where no others sent data again,
+// and the listener cannot be asked.
+func (w *weighing) notTaken(t *Destination, arrived int64) bool {
+	segments, n := count(t.Counts, Retransmits), count(t.Counts, FirstUnanswered)
+	_, known := w.refusals(t.Addr)
+	if known || n == 0 || segments <= arrived || lostData(t) {
+		return false
+	}
+	f := Finding{
+		Code: "first_data_unanswered", Subject: fmt.Sprintf("connections to %v", t.Addr), Count: n, Affected: min(n, segments-arrived),
+		Source: prog.RetransmitSkb, Sure: Inferred, Advice: adviceLoss,
+	}
+	blames, why := BoundUnknown, "path loss or a full accept queue at the server, not distinguishable"
+	if w.quiet(t, n) {
+		blames, why = BoundServer, "a full accept queue at the server, as established connections to it lost nothing"
+		f.Advice = adviceFull
+	}
+	f.Evidence = fmt.Sprintf("the first data of %d of %d connections was sent again, as none was acknowledged: %s", n, count(t.Counts, Connects), why)
+	w.add(f, blames, dataTimeout)
+	return true
+}
+
 // quiet says that established connections retransmitted nothing, though they sent
 // so much that they would have, had the path lost their segments as it lost SYNs.
 func (w *weighing) quiet(t *Destination, unanswered int64) bool {
-	retransmits, known := t.Counts.Get(Retransmits)
-	if known && retransmits > 0 || t.TCP == nil || t.TCP.Clean == 0 {
+	if lostData(t) || t.TCP == nil || t.TCP.Clean == 0 {
 		return false
 	}
 	answered := w.c.Requests - w.c.Failed
@@ -177,7 +209,12 @@ func (w *weighing) reachedServer(at netip.AddrPort) (n int64) {
 		}
 	}
 	refused, _ := w.refusals(at) // a request that came where the last ACK did not
-	return n + refused
+	for i := range w.delta.Destinations {
+		if t := &w.delta.Destinations[i]; t.Addr == at {
+			refused -= count(t.Counts, SYNRetransmits) // those were SYNs
+		}
+	}
+	return n + max(0, refused)
 }
 
 func (w *weighing) reachedClients(at netip.AddrPort) (n int64) {
@@ -268,6 +305,7 @@ func (w *weighing) roundTrip(t *Destination) {
 	w.list = append(w.list, Finding{
 		Code: "round_trip", Subject: fmt.Sprintf("connections to %v", t.Addr), Affected: w.c.Requests, Source: "TCP_INFO", Scope: ScopeSocket, Sure: Inferred,
 		Evidence: fmt.Sprintf("the shortest round trip was %v of the %v to the first byte: no more than the rest is the server's", t.TCP.MinRTT, w.c.FirstByte),
+		Advice:   "if the round trip is most of it, measure from nearer to the server",
 	})
 }
 
@@ -281,5 +319,6 @@ func (w *weighing) otherDrops(subject string, counts Counts, reasons Reasons) {
 	w.list = append(w.list, Finding{
 		Code: "drops", Subject: subject, Count: n, Scope: ScopeSocket, Sure: Measured, Source: prog.KfreeSkb,
 		Evidence: fmt.Sprintf("%d segments were dropped for other reasons; of all: %s", n, reasonsText(reasons[Drops])),
+		Advice:   "TCP_OLD_DATA came twice and does no harm; the kernel's include/net/dropreason-core.h says what the others are",
 	})
 }

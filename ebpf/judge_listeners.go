@@ -44,7 +44,7 @@ func (w *weighing) listener(l *Listener) {
 			Evidence: fmt.Sprintf("it overflowed%s: %d segments, %s, at its limit of %d", w.which(l), n, atLeast(connections, l.Counts, AcceptOverflowConnections), l.Limit),
 			Advice:   "raise somaxconn and the server's backlog; `hotlap tune verify somaxconn` shows the effect",
 			Source:   "sock_diag",
-		}, BoundServer, w.synTimeout())
+		}, BoundServer, w.refusedFor(l))
 	}
 	if n := count(l.Counts, SYNDrops); n > 0 {
 		lost := w.unanswered(l) - connections
@@ -106,6 +106,19 @@ func (w *weighing) synTimeout() time.Duration {
 		return w.delta.SYNTimeouts[0]
 	}
 	return synTimeout
+}
+
+// dataTimeout is the shortest time after which data is sent again
+// (include/net/tcp.h: TCP_RTO_MIN).
+const dataTimeout = 200 * time.Millisecond
+
+// refusedFor is how much later a connection is made, at least, that an accept
+// queue had no room for: some came with their last ACK, and the first data.
+func (w *weighing) refusedFor(l *Listener) time.Duration {
+	if count(l.Counts, Drops) > 0 {
+		return dataTimeout
+	}
+	return w.synTimeout()
 }
 
 // unanswered are the connects to a listener whose first SYN got no answer.

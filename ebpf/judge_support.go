@@ -25,7 +25,7 @@ var supports = []supporting{
 	{"retransmits", Retransmits, "segments were sent again", adviceLoss, list(procfs.RetransSegs, procfs.TCPSynRetrans)},
 	{"backlog_drops", BacklogDrops, "the backlog of a socket was full", adviceBacklog, list(procfs.TCPBacklogDrop)},
 	{"receive_buffer_drops", ReceiveBufferDrops, "a receive buffer was full", adviceReceive, list(procfs.TCPRcvQDrop)},
-	{"resets", RSTsIn, "connections were reset", "", list(procfs.EstabResets)},
+	{"resets", RSTsIn, "connections were reset", "look why connections are closed by force", list(procfs.EstabResets)},
 
 	{"syn_cookies", "", "a SYN queue was full, and SYN cookies were sent", "raise net.ipv4.tcp_max_syn_backlog and the server's backlog", list(procfs.TCPReqQFullDoCookies)},
 	{"receive_queue_pruned", "", "receive queues had to be put together or cut for want of memory", adviceReceive, list(procfs.PruneCalled, procfs.TCPRcvCollapsed, procfs.RcvPruned, procfs.OfoPruned)},

@@ -78,6 +78,8 @@ func TestJudge(t *testing.T) {
 		{"nobody watched", here, []func(run){func(r run) { *r.Sample = Sample{} }}, BoundServer, ValidUnverified, "", nil, "nobody watched"},
 		{"tier diag", here, []func(run){tier(TierDiag)}, BoundServer, ValidUnverified, "", nil, "tier diag does not see"},
 		{"the rate was kept", here, []func(run){func(r run) { r.Open, r.Asked, r.Achieved = true, 10_000, 10_000 }}, BoundPacer, ValidYes, "", nil, "rate was kept"},
+		{"nothing measured", here, []func(run){func(r run) { r.Requests, r.Open = 0, true }}, BoundUnknown, ValidUnverified, "", nil, "no request was measured"},
+		{"nothing answered", here, []func(run){func(r run) { r.Failed = r.Requests }}, BoundServer, ValidUnverified, "", []string{"requests_failed"}, "no times"},
 		{"a busy client", here, []func(run){func(r run) { r.Busy[0] = 0.99 }}, BoundClient, ValidNo, "client_saturated", nil, "the client"},
 
 		{"overflow", here, []func(run){refuse(AcceptOverflows, 300), func(r run) { r.Listeners[0].Counts[AcceptOverflowConnections] = 100 }},
@@ -120,6 +122,29 @@ func TestJudge(t *testing.T) {
 		{"SYNs lost, and too little data to tell", there, []func(run){to(Connects, 100_000), to(ConnectsUnanswered, 100), func(r run) { r.Failed = 99_900 }},
 			BoundUnknown, ValidNo, "connects_unanswered", []string{"requests_failed", "round_trip"}, "not distinguishable"},
 
+		{"first requests lost, and nothing else", there, []func(run){to(Retransmits, 300), to(RetransmitSockets, 120), to(FirstUnanswered, 120), to(Connects, 1000)},
+			BoundServer, ValidNo, "first_data_unanswered", []string{"round_trip"}, "a full accept queue"},
+		{"first requests lost, and nothing is established", there,
+			[]func(run){to(Retransmits, 300), to(RetransmitSockets, 120), to(FirstUnanswered, 120), func(r run) { r.Destinations[0].TCP.Clean = 0 }},
+			BoundUnknown, ValidNo, "first_data_unanswered", []string{"round_trip"}, "not distinguishable"},
+		{"first requests lost, and later ones", there, []func(run){to(Retransmits, 300), to(RetransmitSockets, 150), to(FirstUnanswered, 120)},
+			BoundPath, ValidNo, "retransmits", []string{"round_trip"}, ""},
+		{"first requests that came twice", there, []func(run){to(Retransmits, 120), to(RetransmitSockets, 120), to(FirstUnanswered, 120), func(r run) { r.Destinations[0].TCP.Duplicates = 120 }},
+			BoundServer, ValidYes, "", []string{"round_trip"}, ""},
+		{"first requests and SYNs lost", there,
+			[]func(run){to(ConnectsUnanswered, 100), to(Retransmits, 300), to(RetransmitSockets, 120), to(FirstUnanswered, 90), to(Connects, 1000)},
+			BoundServer, ValidNo, "connects_unanswered", []string{"first_data_unanswered", "round_trip"}, "a full queue"},
+		{"first requests lost here", here, []func(run){to(Retransmits, 300), to(RetransmitSockets, 120), to(FirstUnanswered, 120)},
+			BoundPath, ValidNo, "retransmits", nil, ""},
+		{"requests refused with their last ACK", here, []func(run){
+			refuse(AcceptOverflows, 400), to(SYNRetransmits, 100), to(Retransmits, 300),
+			func(r run) { r.Listeners[0].Counts[AcceptOverflowConnections] = 160 },
+		}, BoundServer, ValidNo, "accept_overflow", nil, "400 segments, 160 connections"},
+		{"SYNs refused, and requests lost", here, []func(run){
+			refuse(AcceptOverflows, 400), to(SYNRetransmits, 400), to(Retransmits, 300),
+			func(r run) { r.Listeners[0].Counts[AcceptOverflowConnections] = 160 },
+		}, BoundPath, ValidNo, "accept_overflow retransmits", nil, "300 segments"},
+
 		{"near server", there, nil, BoundServer, ValidYes, "", []string{"round_trip"}, "the network's round trip is only 40µs of the 1ms"},
 		{"far server", there, []func(run){func(r run) { r.Destinations[0].TCP.MinRTT = 900 * time.Microsecond }}, BoundPath, ValidYes, "", []string{"round_trip"}, "900µs of the 1ms"},
 		{"no time to compare with", there, []func(run){func(r run) { r.FirstByte = 0 }}, BoundUnknown, ValidYes, "", nil, "not told apart"},
@@ -128,6 +153,9 @@ func TestJudge(t *testing.T) {
 		{"client with a full buffer", there, []func(run){func(r run) { r.Destinations[0].TCP.SendLimited = 64 * 5 * time.Second }},
 			BoundClient, ValidNo, "send_limited", []string{"round_trip"}, ""},
 
+		{"a loop that waited for a CPU", here, []func(run){func(r run) { r.RunQueue = 2 * time.Second }}, BoundClient, ValidNo, "client_waited_for_cpu", nil, ""},
+		{"four that waited as long together", here, []func(run){func(r run) { r.RunQueue, r.Busy = 2*time.Second, []float64{0.5, 0.5, 0.5, 0.5} }},
+			BoundServer, ValidYes, "", []string{"client_waited_for_cpu"}, ""},
 		{"slow search for ports", here, []func(run){to(PortSearches, 9000), to(PortSearchNs, 2e9)}, BoundClient, ValidNo, "port_search", nil, ""},
 		{"search for ports", here, []func(run){to(PortSearches, 9000), to(PortSearchNs, 9e6)}, BoundServer, ValidYes, "", nil, ""},
 
@@ -167,7 +195,7 @@ func TestJudge(t *testing.T) {
 				t.Errorf("findings %v, want %v", all, want)
 			}
 			for _, f := range v.Findings {
-				if f.Subject == "" || f.Evidence == "" || f.Source == "" || f.Scope == "" || f.Sure == "" || f.Spoils && (f.Scope != ScopeSocket || f.Advice == "" || f.blames == "") {
+				if f.Subject == "" || f.Evidence == "" || f.Source == "" || f.Advice == "" || f.Scope == "" || f.Sure == "" || f.Spoils && (f.Scope != ScopeSocket || f.blames == "") {
 					t.Errorf("incomplete, or blamed without right: %+v", f)
 				}
 			}

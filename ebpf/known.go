@@ -26,6 +26,7 @@ var counts = map[Counter][]string{
 	PortsTaken:              {prog.SetState},
 	Retransmits:             {prog.RetransmitSkb},
 	RetransmitSockets:       {prog.RetransmitSkb, prog.SetState},
+	FirstUnanswered:         {prog.RetransmitSkb, prog.SetState},
 	SYNRetransmits:          {prog.RetransmitSkb},
 	ConnectsUnanswered:      {prog.RetransmitSkb, prog.SetState},
 	SYNACKRetransmits:       {prog.RetransmitSynack},
@@ -67,7 +68,7 @@ var (
 	ofServers      = []Counter{Drops, BacklogDrops, ReceiveBufferDrops, Retransmits, RSTsOut, RSTsIn}
 	ofDestinations = []Counter{
 		Connects, ConnectsEstablished, ConnectFailures, PortsExhausted, PortsTaken, PortSearches, PortSearchNs,
-		SYNRetransmits, ConnectsUnanswered, Retransmits, RetransmitSockets, Drops, BacklogDrops, ReceiveBufferDrops, RSTsOut, RSTsIn,
+		SYNRetransmits, ConnectsUnanswered, Retransmits, RetransmitSockets, FirstUnanswered, Drops, BacklogDrops, ReceiveBufferDrops, RSTsOut, RSTsIn,
 	}
 )
 

@@ -90,9 +90,16 @@ func (o *Options) netns() string {
 // work: it looks at the accept queues 20 times a second, and reads the rest when
 // it is asked. Its methods may be called from any goroutine.
 type Observer struct {
-	asked  chan chan<- reading
+	asked  chan question
 	closed chan struct{} // by Close
 	ended  chan struct{} // by the thread
+	thread int
+}
+
+// A question is for a Sample.
+type question struct {
+	all    bool // with TCP_INFO as it is now
+	answer chan<- reading
 }
 
 type reading struct {
@@ -111,7 +118,7 @@ func Open(options Options) (*Observer, error) {
 		return nil, err
 	}
 	options.Ports = slices.Clone(options.Ports)
-	o := &Observer{asked: make(chan chan<- reading), closed: make(chan struct{}), ended: make(chan struct{})}
+	o := &Observer{asked: make(chan question), closed: make(chan struct{}), ended: make(chan struct{})}
 	opened := make(chan error)
 	go o.run(options, opened)
 	if err := <-opened; err != nil {
@@ -120,11 +127,22 @@ func Open(options Options) (*Observer, error) {
 	return o, nil
 }
 
-// Read returns what was seen since Open.
-func (o *Observer) Read() (Sample, error) {
+// Thread is the number of the observer's thread (gettid), for those who count
+// what threads of the process do.
+func (o *Observer) Thread() int { return o.thread }
+
+// Read returns what was seen since Open. It may be called often: Evidence of open
+// sockets, which takes milliseconds to read, is then some readings old, or is left
+// out where sockets came or went since.
+func (o *Observer) Read() (Sample, error) { return o.read(false) }
+
+// ReadAll is Read with all Evidence, whatever it takes to read it.
+func (o *Observer) ReadAll() (Sample, error) { return o.read(true) }
+
+func (o *Observer) read(all bool) (Sample, error) {
 	answer := make(chan reading, 1)
 	select {
-	case o.asked <- answer:
+	case o.asked <- question{all, answer}:
 		r := <-answer
 		return r.sample, r.err
 	case <-o.ended:
@@ -160,6 +178,7 @@ func (o *Observer) run(options Options, opened chan<- error) {
 		return
 	}
 	defer close(o.ended)
+	o.thread = unix.Gettid()
 	w, err := open(options)
 	opened <- err
 	if err != nil {
@@ -174,10 +193,10 @@ func (o *Observer) run(options Options, opened chan<- error) {
 			return
 		case <-tick.C:
 			w.poll()
-		case answer := <-o.asked:
+		case q := <-o.asked:
 			w.poll()
-			s, err := w.sample()
-			answer <- reading{s, err}
+			s, err := w.sample(q.all)
+			q.answer <- reading{s, err}
 		}
 	}
 }

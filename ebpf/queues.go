@@ -133,10 +133,10 @@ func (w *watcher) readCounters() {
 }
 
 // attribute says of segments that a listener refused why it did. The socket
-// counts them all in one; the namespace counts full accept queues apart.
+// counts them all in one, and twice where it was a handshake's last ACK; the
+// namespace counts full accept queues apart.
 // Where there were both, a listener whose queue is full refused for that.
 func (q *queues) attribute(k *queue, drops uint64) {
-	k.refused.all += drops
 	overflow := min(drops, q.overflows)
 	if q.others > 0 && k.Queue <= k.Limit {
 		overflow = min(overflow, drops-min(drops, q.others))
@@ -144,6 +144,7 @@ func (q *queues) attribute(k *queue, drops uint64) {
 	other := min(drops-overflow, q.others)
 	q.overflows -= overflow
 	q.others -= other
+	k.refused.all += drops - min(drops-overflow-other, overflow)
 	k.refused.overflow += overflow
 	k.refused.other += other
 	if overflow > 0 { // a queue that overflowed was full

@@ -86,7 +86,7 @@ type Destination struct {
 	Reasons        Reasons        `json:"reasons,omitempty"`
 	ConnectLatency Histogram      `json:"connect_latency_us"`
 	PortSearchMax  time.Duration  `json:"port_search_max_ns,omitempty"` // since Open; deep mode
-	TCP            *Evidence      `json:"tcp,omitempty"`                // nil: not known
+	TCP            *Evidence      `json:"tcp,omitempty"`                // nil: not known, or not just now (Read)
 }
 
 // Evidence is what the TCP_INFO of a client's sockets says of a destination.

@@ -193,6 +193,91 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
+// Connections that an accept queue had no room for when their last ACK came, with
+// the request, are counted as such, and none of their segments twice.
+func TestRefusedWithTheRequest(t *testing.T) {
+	need.Root(t)
+	const backlog, late, tries = 8, 4, 20
+	for try := 1; ; try++ {
+		ns, file := namespace(t)
+		o := observed(t, Options{Netns: file})
+		l, err := ns.Listen(netip.AddrPortFrom(loopback, 0), backlog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		connect := func(n int, how func(netip.AddrPort) (*lab.Socket, error)) (clients []*lab.Socket) {
+			for range n {
+				c, err := how(l.Local())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { c.Close() })
+				clients = append(clients, c)
+			}
+			return clients
+		}
+		connect(backlog, ns.Connect)
+		began := time.Now()
+		clients := connect(late, ns.ConnectWithData)
+		connect(1, ns.Connect) // the queue is full
+		if time.Since(began) > 100*time.Millisecond && try < tries {
+			continue // the kernel may have sent a last ACK before
+		}
+		for _, c := range clients {
+			if _, err := c.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for deadline := time.Now().Add(20 * time.Second); read(t, o).Total[FirstUnanswered] < late; time.Sleep(pollEvery) {
+			if time.Now().After(deadline) {
+				t.Fatalf("in the end: %+v", read(t, o).Total)
+			}
+		}
+		s := read(t, o)
+		row, to := s.Listeners[0].Counts, s.Destinations[0].Counts
+		if row[AcceptOverflowConnections] != late || row[ListenDrops] != row[AcceptOverflows] || row[AcceptOverflows] < 2*late || row[AcceptOverflows] > s.Namespace["ListenDrops"] {
+			t.Errorf("listener %v, kernel %v", row, s.Namespace["ListenDrops"])
+		}
+		if to[FirstUnanswered] != late || to[RetransmitSockets] != late || to[ConnectsUnanswered] != 0 {
+			t.Errorf("destination %v", to)
+		}
+		return
+	}
+}
+
+// Evidence is of the sockets that there are, or there is none; ReadAll always
+// has it.
+func TestReadAll(t *testing.T) {
+	need.Root(t)
+	for _, tier := range []Tier{TierBPF, TierDiag} {
+		ns, file := namespace(t)
+		o := observed(t, Options{Netns: file, Most: tier})
+		l, err := ns.Listen(netip.AddrPortFrom(loopback, 0), 16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		for open := 1; open <= 3; open++ {
+			client, err := ns.Connect(l.Local())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			if s := read(t, o); tier == TierBPF && s.Destinations[0].TCP != nil && s.Destinations[0].TCP.Open != open {
+				t.Errorf("%d sockets: Read says %+v", open, s.Destinations[0].TCP)
+			}
+			s, err := o.ReadAll()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(s.Destinations) != 1 || s.Destinations[0].TCP == nil || s.Destinations[0].TCP.Open != open || s.Destinations[0].TCP.MinRTT <= 0 {
+				t.Errorf("%s, %d sockets: ReadAll says %+v", tier, open, s.Destinations)
+			}
+		}
+	}
+}
+
 // What a connection was held up by is known too if it is aborted meanwhile.
 func TestEvidenceOfAnAbort(t *testing.T) {
 	need.Root(t)

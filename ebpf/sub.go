@@ -35,6 +35,9 @@ func Sub(after, before Sample) Sample {
 		was := destinations[place{t.Netns, t.Addr}]
 		t.Counts, t.Reasons = t.Counts.minus(was.Counts), t.Reasons.minus(was.Reasons)
 		t.ConnectLatency = t.ConnectLatency.minus(&was.ConnectLatency)
+		if _, there := destinations[place{t.Netns, t.Addr}]; there && was.TCP == nil {
+			t.TCP = nil // what of it is new is not known
+		}
 		t.TCP = t.TCP.minus(was.TCP)
 		d.Destinations[i] = t
 	}

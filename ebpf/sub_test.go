@@ -114,6 +114,26 @@ func TestSYNTimeouts(t *testing.T) {
 	}
 }
 
+// What of a destination's evidence is new is not known if all of it was not.
+func TestSubEvidence(t *testing.T) {
+	known, unknown := Destination{TCP: &Evidence{Busy: 3}}, Destination{}
+	for _, test := range []struct {
+		name          string
+		before, after []Destination
+		want          *Evidence
+	}{
+		{"known", []Destination{known}, []Destination{known}, &Evidence{}},
+		{"a new destination", nil, []Destination{known}, &Evidence{Busy: 3}},
+		{"unknown before", []Destination{unknown}, []Destination{known}, nil},
+		{"unknown after", []Destination{known}, []Destination{unknown}, nil},
+	} {
+		got := Sub(Sample{Destinations: test.after}, Sample{Destinations: test.before}).Destinations[0].TCP
+		if !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
+		}
+	}
+}
+
 // A listener counts all it refused in one; the namespace says why.
 func TestAttribute(t *testing.T) {
 	type namespace struct{ overflows, others uint64 }
@@ -131,6 +151,7 @@ func TestAttribute(t *testing.T) {
 		{"both, this one not full", namespace{5, 3}, 3, false, refused{3, 0, 3}},
 		{"both, all at this one", namespace{5, 3}, 8, true, refused{8, 5, 3}},
 		{"the counters are read later", namespace{7, 0}, 5, true, refused{5, 5, 0}},
+		{"some refused at the last ACK", namespace{5, 0}, 8, true, refused{5, 5, 0}},
 		{"no counter knows", namespace{0, 0}, 5, true, refused{5, 0, 0}},
 	} {
 		q := queues{overflows: test.namespace.overflows, others: test.namespace.others}

@@ -129,7 +129,7 @@ func (w *watcher) openPrograms() {
 	c := prog.Config{Netns: w.netns, TGID: uint32(w.options.PID), Ports: w.options.Ports, Deep: w.options.Deep, Without: w.options.without}
 	if w.options.AllNetns {
 		c.Netns = 0
-		w.miss("accept queues and kernel counters of other network namespaces", "they are read in one")
+		w.miss("accept queues, kernel counters and TCP_INFO of open sockets of other network namespaces", "they are read in one")
 	}
 	programs, err := prog.Load(c)
 	if err != nil {

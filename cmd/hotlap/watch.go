@@ -63,6 +63,8 @@ Names, counted in segments unless they say otherwise:
   connects, connects_established, connect_failures, connects_unanswered
                                connections begun, made, failed, whose first SYN
                                got no answer
+  first_data_unanswered        connections whose SYN got one, and their first data
+                               none: it was sent again, as at a full accept queue
   ports_exhausted              connects that found no free local port
   ports_taken                  connects from a bound port that was in use
   port_searches, port_search_ns    with --deep

@@ -29,9 +29,37 @@ type probe struct {
 // usage is what the kernel counts. What could not be read is negative.
 type usage struct {
 	user, system time.Duration
-	runQueue     time.Duration // threads of this process waited for a CPU
-	throttled    time.Duration // the cgroup was held back
-	stolen, all  time.Duration // CPU time of the machine
+	threads      map[string]thread // of this process, by their numbers; nil: not known
+	throttled    time.Duration     // the cgroup was held back
+	stolen, all  time.Duration     // CPU time of the machine
+}
+
+// A thread was on a CPU, and on the run queue of one.
+type thread struct{ ran, waited time.Duration }
+
+// waited is how long the threads that did the work of loops waited for a CPU.
+// Left out are the observer's and those that did less than a tenth of the work of
+// an even share: the runtime's, which wait while no request does. A loop may move
+// from thread to thread. It is nil if it is not known.
+func waited(before, after map[string]thread, loops, observer int) *float64 {
+	if before == nil || after == nil {
+		return nil
+	}
+	var all time.Duration
+	did := map[string]thread{}
+	for id, t := range after {
+		if id != strconv.Itoa(observer) {
+			did[id] = thread{t.ran - before[id].ran, t.waited - before[id].waited}
+			all += did[id].ran
+		}
+	}
+	sum := 0.0
+	for _, t := range did {
+		if t.ran >= all/time.Duration(10*max(1, loops)) {
+			sum += max(0, t.waited.Seconds())
+		}
+	}
+	return &sum
 }
 
 // take reads, once.
@@ -46,7 +74,7 @@ func (p *probe) take(e *engine.Engine) {
 }
 
 // fill puts into the report what was used from then to after.
-func (p *probe) fill(r *Report, after *probe, stats engine.Stats) {
+func (p *probe) fill(r *Report, after *probe, stats engine.Stats, observer int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &r.Client
@@ -71,7 +99,7 @@ func (p *probe) fill(r *Report, after *probe, stats engine.Stats) {
 		c.Busy = append(c.Busy, min(1, (busy-p.busy[i]).Seconds()/elapsed.Seconds()))
 	}
 	c.Spun = (after.spun - p.spun).Seconds()
-	c.RunQueue = difference(p.runQueue, now.runQueue)
+	c.RunQueue = waited(p.threads, now.threads, len(after.busy), observer)
 	c.Throttled = difference(p.throttled, now.throttled)
 	if stolen, all := difference(p.stolen, now.stolen), difference(p.all, now.all); stolen != nil && all != nil && *all > 0 {
 		share := *stolen / *all
@@ -89,7 +117,7 @@ func difference(before, after time.Duration) *float64 {
 }
 
 func readUsage() usage {
-	u := usage{runQueue: -1, throttled: -1, stolen: -1, all: -1}
+	u := usage{throttled: -1, stolen: -1, all: -1}
 	var r unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &r) == nil {
 		u.user, u.system = time.Duration(r.Utime.Nano()), time.Duration(r.Stime.Nano())
@@ -103,8 +131,11 @@ func readUsage() usage {
 		if err != nil {
 			continue // the thread has ended
 		}
-		if wait, ok := parseSchedstat(string(b)); ok {
-			u.runQueue = max(u.runQueue, 0) + wait
+		if t, ok := parseSchedstat(string(b)); ok {
+			if u.threads == nil {
+				u.threads = map[string]thread{}
+			}
+			u.threads[filepath.Base(filepath.Dir(name))] = t
 		}
 	}
 	if b, err := os.ReadFile("/proc/self/cgroup"); err == nil {
@@ -113,15 +144,16 @@ func readUsage() usage {
 	return u
 }
 
-// parseSchedstat reads the second number: nanoseconds on a run queue
-// (Documentation/scheduler/sched-stats.rst).
-func parseSchedstat(s string) (time.Duration, bool) {
+// parseSchedstat reads the first two numbers: nanoseconds on a CPU and on a run
+// queue (Documentation/scheduler/sched-stats.rst).
+func parseSchedstat(s string) (thread, bool) {
 	f := strings.Fields(s)
 	if len(f) < 2 {
-		return 0, false
+		return thread{}, false
 	}
-	n, err := strconv.ParseInt(f[1], 10, 64)
-	return time.Duration(n), err == nil
+	ran, err := strconv.ParseInt(f[0], 10, 64)
+	waited, err2 := strconv.ParseInt(f[1], 10, 64)
+	return thread{time.Duration(ran), time.Duration(waited)}, err == nil && err2 == nil
 }
 
 // tick is the unit of /proc/stat: USER_HZ is 100 on every Linux.

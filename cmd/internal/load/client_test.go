@@ -27,13 +27,40 @@ func TestParseStat(t *testing.T) {
 }
 
 func TestParseSchedstat(t *testing.T) {
-	if wait, ok := parseSchedstat("100 2500000 7\n"); wait != 2500*time.Microsecond || !ok {
-		t.Errorf("%v, %v", wait, ok)
+	if got, ok := parseSchedstat("100 2500000 7\n"); got != (thread{100, 2500 * time.Microsecond}) || !ok {
+		t.Errorf("%v, %v", got, ok)
 	}
-	for _, s := range []string{"", "100", "100 x 7"} {
+	for _, s := range []string{"", "100", "100 x 7", "x 100 7"} {
 		if _, ok := parseSchedstat(s); ok {
 			t.Errorf("%q is read", s)
 		}
+	}
+}
+
+// Threads that do no request's work may wait as long as they like.
+func TestWaited(t *testing.T) {
+	before := map[string]thread{"1": {time.Second, time.Second}}
+	after := map[string]thread{
+		"1": {2 * time.Second, 1500 * ms},
+		"2": {time.Second, 250 * ms}, // new: the loop has moved
+		"3": {150 * ms, 9 * time.Second},
+		"4": {time.Second, 9 * time.Second}, // the observer
+	}
+	for _, c := range []struct {
+		before, after map[string]thread
+		loops         int
+		want          float64
+	}{
+		{before, after, 1, 0.75},
+		{before, after, 2, 9.75}, // a loop that hardly ran, as it waited
+		{before, before, 1, 0},
+	} {
+		if got := waited(c.before, c.after, c.loops, 4); got == nil || *got != c.want {
+			t.Errorf("%v to %v, %d loops: %v, want %v", c.before, c.after, c.loops, got, c.want)
+		}
+	}
+	if waited(nil, after, 1, 4) != nil || waited(before, nil, 1, 4) != nil {
+		t.Error("what was not read is known")
 	}
 }
 
@@ -62,7 +89,7 @@ func TestReadUsage(t *testing.T) {
 	if before.all < 0 || after.all < before.all || before.stolen < 0 {
 		t.Errorf("the machine: %+v, then %+v", before, after)
 	}
-	if before.runQueue < 0 {
+	if before.threads == nil {
 		t.Skip("this kernel has no schedstat")
 	}
 }

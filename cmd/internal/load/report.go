@@ -148,7 +148,7 @@ type Client struct {
 	PerRequest  float64   `json:"cpu_per_request_us"` // without the observer's thread
 	Spun        float64   `json:"spun_s"`             // of that time, polled because a request was due within microseconds
 	Busy        []float64 `json:"loops_busy"`         // of each loop: the share of the time in which it worked, 0 to 1
-	RunQueue    *float64  `json:"run_queue_delay_s"`  // its threads were ready and waited for a CPU
+	RunQueue    *float64  `json:"run_queue_delay_s"`  // the threads that did its work were ready and waited for a CPU, summed up
 	Steal       *float64  `json:"steal"`              // share of the machine's CPU time that the hypervisor gave to others
 	Throttled   *float64  `json:"throttled_s"`        // its cgroup was held back by its quota
 	Late        int64     `json:"sent_late"`          // over 1 ms late though a connection was free

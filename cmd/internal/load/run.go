@@ -183,7 +183,7 @@ func (r *Run) report(whole *window, series []Second, stats engine.Stats) *Report
 	}
 	whole.fill(report)
 	report.ErrorExamples, report.Peers = r.notes()
-	r.before.fill(report, &r.after, stats)
+	r.before.fill(report, &r.after, stats, r.Kernel.Thread())
 	return report
 }
 

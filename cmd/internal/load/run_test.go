@@ -189,7 +189,7 @@ func TestObserverIsNoCostOfRequests(t *testing.T) {
 	before := probe{taken: true, at: start}
 	after := probe{taken: true, at: start.Add(2 * time.Second), usage: usage{user: time.Second, system: time.Second}}
 	r := &Report{Requests: 1000, Kernel: &report.Kernel{Sample: ebpf.Sample{Elapsed: 4 * time.Second, Cost: ebpf.Cost{CPU: time.Second}}}}
-	before.fill(r, &after, engine.Stats{})
+	before.fill(r, &after, engine.Stats{}, 0)
 	if r.Client.User != 1 || r.Client.System != 1 || r.Client.PerRequest != 1500 {
 		t.Errorf("%v s user, %v s system, %v us per request, want 1500: a quarter of the 2 s was the observer's", r.Client.User, r.Client.System, r.Client.PerRequest)
 	}

@@ -111,6 +111,14 @@ func reason(unseen []ebpf.Unseen) string {
 	return strings.Join(strings.Fields(unseen[len(unseen)-1].Why), " ")
 }
 
+// Thread is the number of the observer's thread, 0 if there is none.
+func (w *Watch) Thread() int {
+	if w == nil {
+		return 0
+	}
+	return w.observer.Thread()
+}
+
 // Begin says that the measured part begins. It may come too late, after End.
 func (w *Watch) Begin() {
 	if w == nil {
@@ -122,7 +130,7 @@ func (w *Watch) Begin() {
 		return
 	}
 	w.begun = true
-	if w.first, w.failed = w.observer.Read(); w.failed != nil {
+	if w.first, w.failed = w.observer.ReadAll(); w.failed != nil {
 		return
 	}
 	w.last = w.first
@@ -192,7 +200,7 @@ func (w *Watch) End() *report.Kernel {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopPolling()
-	now, err := w.observer.Read()
+	now, err := w.observer.ReadAll()
 	if err == nil {
 		err = w.failed
 	}

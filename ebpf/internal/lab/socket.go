@@ -116,6 +116,27 @@ func (ns *Namespace) Connect(to netip.AddrPort) (*Socket, error) {
 	return s, nil
 }
 
+// ConnectWithData is Connect of a socket whose last ACK of the handshake waits for
+// the first data, for 200 ms at most.
+func (ns *Namespace) ConnectWithData(to netip.AddrPort) (*Socket, error) {
+	s, err := ns.Socket(to.Addr())
+	if err != nil {
+		return nil, err
+	}
+	err = s.setInt(unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	if err == nil {
+		err = unix.Connect(s.fd, sockaddr(to))
+	}
+	if err == nil || err == unix.EINPROGRESS {
+		err = s.Connected()
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
 // ConnectFrom is Connect from an address of the namespace, with a port that the
 // kernel chooses when it knows the destination: bind(2) alone would want one that
 // is free for all.

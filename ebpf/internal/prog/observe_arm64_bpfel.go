@@ -48,13 +48,14 @@ const (
 	observeKindKIND_PORT_TAKEN             observeKind = 3
 	observeKindKIND_RETRANS_DATA           observeKind = 4
 	observeKindKIND_RETRANS_DATA_SOCKETS   observeKind = 5
-	observeKindKIND_RETRANS_SYN            observeKind = 6
-	observeKindKIND_UNANSWERED             observeKind = 7
-	observeKindKIND_RETRANS_SYNACK         observeKind = 8
-	observeKindKIND_RETRANS_SYNACK_SOCKETS observeKind = 9
-	observeKindKIND_RST_OUT                observeKind = 10
-	observeKindKIND_RST_IN                 observeKind = 11
-	observeKindKINDS                       observeKind = 12
+	observeKindKIND_FIRST_UNANSWERED       observeKind = 6
+	observeKindKIND_RETRANS_SYN            observeKind = 7
+	observeKindKIND_UNANSWERED             observeKind = 8
+	observeKindKIND_RETRANS_SYNACK         observeKind = 9
+	observeKindKIND_RETRANS_SYNACK_SOCKETS observeKind = 10
+	observeKindKIND_RST_OUT                observeKind = 11
+	observeKindKIND_RST_IN                 observeKind = 12
+	observeKindKINDS                       observeKind = 13
 )
 
 type observeRole uint32

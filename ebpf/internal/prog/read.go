@@ -36,6 +36,7 @@ const (
 	PortTaken            = observeKindKIND_PORT_TAKEN
 	RetransData          = observeKindKIND_RETRANS_DATA
 	RetransDataSockets   = observeKindKIND_RETRANS_DATA_SOCKETS
+	FirstUnanswered      = observeKindKIND_FIRST_UNANSWERED
 	RetransSYN           = observeKindKIND_RETRANS_SYN
 	Unanswered           = observeKindKIND_UNANSWERED
 	RetransSYNACK        = observeKindKIND_RETRANS_SYNACK

@@ -97,6 +97,7 @@ struct minmax {
 };
 struct tcp_sock {
 	__u32 segs_out;
+	__u64 bytes_acked; /* the SYN is one */
 	__u32 chrono_stat[3]; /* jiffies: busy, held by the receive window, by the send buffer */
 	__u32 chrono_start;   /* of what it is now: */
 	__u8 chrono_type : 2; /* 0: none of these, else 1 more than the index */

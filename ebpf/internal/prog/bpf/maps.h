@@ -35,6 +35,7 @@ enum kind {
 	KIND_PORT_TAKEN,           /* connect from a bound port, the tuple is in use */
 	KIND_RETRANS_DATA,         /* segments */
 	KIND_RETRANS_DATA_SOCKETS, /* client sockets with at least one */
+	KIND_FIRST_UNANSWERED, /* of these: SYN answered at once, nothing acknowledged yet */
 	KIND_RETRANS_SYN,
 	KIND_UNANSWERED, /* connects whose first SYN got no answer: sent again, or given up */
 	KIND_RETRANS_SYNACK,

@@ -197,6 +197,11 @@ int retransmit_skb(__u64 *ctx)
 	*lost = 1;
 	f.kind = syn ? KIND_UNANSWERED : KIND_RETRANS_DATA_SOCKETS;
 	count_on(&f, sk, c, 1);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	if (syn || c->unanswered || !tp || tp->bytes_acked > 1)
+		return 0;
+	f.kind = KIND_FIRST_UNANSWERED;
+	count_on(&f, sk, c, 1);
 	return 0;
 }
 
