@@ -190,7 +190,13 @@ func socketName(call uintptr, fd int) netip.AddrPort {
 }
 
 // openSocket begins to connect. Completion, and failure, is an EPOLLOUT event.
-func (l *locals) openSocket(to netip.AddrPort) (fd int, err error) {
+//
+// hold has the handshake's last ACK wait for the request, which comes soon, and
+// go with it: a segment less for each connection (tcp_rcv_synsent_state_process
+// in net/ipv4/tcp_input.c), and a sixth of the CPU time of a request that has a
+// connection of its own. Where nothing comes it is sent after 200 ms. See
+// socket.write for its end.
+func (l *locals) openSocket(to netip.AddrPort, hold bool) (fd int, err error) {
 	family := unix.AF_INET6
 	if to.Addr().Is4() {
 		family = unix.AF_INET
@@ -198,11 +204,9 @@ func (l *locals) openSocket(to netip.AddrPort) (fd int, err error) {
 	return connecting(family, sockaddr(to), func(fd int) error {
 		// Requests leave when they are written: the engine batches them itself.
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		// The handshake's last ACK waits for the request, which comes soon, and
-		// goes with it: a segment less for each connection (tcp_rcv_synsent_state_process
-		// in net/ipv4/tcp_input.c), a sixth of the CPU time of a request that has a
-		// connection of its own. Where nothing comes it is sent after 200 ms.
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+		if hold {
+			_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+		}
 		return l.bind(fd, to.Addr())
 	})
 }

@@ -289,9 +289,12 @@ func (c *conn) dialFailed(now int64, w cause) {
 // announced one costs more, and on one CPU it makes the runtime's monitor
 // thread take the processor away from the loop thousands of times a second.
 // BenchmarkSocketWrite shows the difference.
-type socket struct{ fd int }
+type socket struct {
+	fd   int
+	held bool // the handshake's last ACK waits for the first write: see openSocket
+}
 
-func (s socket) read(b []byte) (int, error) {
+func (s *socket) read(b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	if errno != 0 {
 		return 0, errno
@@ -299,13 +302,19 @@ func (s socket) read(b []byte) (int, error) {
 	return int(n), nil
 }
 
-func (socket) flush() error    { return nil }
-func (socket) truncated() bool { return false }
+func (*socket) flush() error    { return nil }
+func (*socket) truncated() bool { return false }
 
-func (s socket) write(b []byte) (int, error) {
+func (s *socket) write(b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	if errno != 0 {
 		return 0, errno
+	}
+	if s.held {
+		// What comes back is acknowledged at once, as ever: a server that hears
+		// nothing for some milliseconds sends its answer again (RFC 8985 section 7).
+		s.held = false
+		_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
 	}
 	return int(n), nil
 }

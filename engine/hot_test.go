@@ -39,7 +39,7 @@ func BenchmarkSocketWrite(b *testing.B) {
 	defer unix.Close(fd)
 	data := make([]byte, 100)
 	for name, write := range map[string]func([]byte) (int, error){
-		"unannounced": socket{fd}.write,
+		"unannounced": (&socket{fd: fd}).write,
 		"announced":   func(p []byte) (int, error) { return unix.Write(fd, p) },
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -421,14 +421,15 @@ type watched struct {
 
 // connect begins to connect c: see network.
 func (l *loop) connect(c *conn, to netip.AddrPort) error {
-	fd, err := l.openSocket(to)
+	hold := l.e.cfg.UnixSocket == "" && l.open <= holdMost
+	fd, err := l.openSocket(to, hold)
 	if err != nil {
 		return err
 	}
 	for fd >= len(l.sockets) {
 		l.sockets = append(l.sockets, watched{})
 	}
-	c.fd, c.t = fd, socket{fd}
+	c.fd, c.t = fd, &socket{fd, hold}
 	l.marked++
 	l.sockets[fd] = watched{c, l.marked}
 	if err := l.poller.addSocket(fd, l.marked); err != nil {
@@ -438,11 +439,16 @@ func (l *loop) connect(c *conn, to netip.AddrPort) error {
 	return nil
 }
 
-func (l *loop) openSocket(to netip.AddrPort) (int, error) {
+// holdMost is how many connections a loop may have for a handshake to be held:
+// see openSocket. With many it is late to read answers, and one that came before
+// the socket was told to acknowledge at once (socket.write) waits for that.
+const holdMost = 128
+
+func (l *loop) openSocket(to netip.AddrPort, hold bool) (int, error) {
 	if path := l.e.cfg.UnixSocket; path != "" {
 		return openUnix(path)
 	}
-	return l.e.locals.openSocket(to)
+	return l.e.locals.openSocket(to, hold)
 }
 
 // connected asks for the peer's name, which there is when the handshake is over.
