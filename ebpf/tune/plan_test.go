@@ -327,6 +327,8 @@ func TestPorts(t *testing.T) {
 		{Load{NoKeepAlive: true, Sources: 3}, aMachine(portRange + "=1000 1599"), Ports{Usable: 600, Open: 1800, Hold: time.Minute, PerSecond: 30}},
 		{Load{NoKeepAlive: true, Sources: 3}, aMachine(portRange+"=1000 1599", maxTWBuckets+"=1799"), Ports{Usable: 600, Open: 1800, Hold: time.Minute, Overflows: true}},
 		{Load{NoKeepAlive: true}, listening(aMachine(portRange+"=1000 1599", reservedPorts+"=900-1001,1500"), 1001, 1200, 80), Ports{Usable: 596, Open: 596, Hold: time.Minute, PerSecond: 596. / 60}},
+		{Load{}, aMachine(portRange + "=1000 1098"), Ports{Usable: 98, Open: 98}}, // an odd number
+		{Load{}, aMachine(portRange + "=1000 1000"), Ports{Usable: 1, Open: 1}},
 		{Load{NoKeepAlive: true}, aMachine(portRange + "=absent"), Ports{Hold: time.Minute}},
 		{Load{NoKeepAlive: true}, aMachine(portRange + "=9 5"), Ports{Hold: time.Minute}},
 	} {

@@ -249,11 +249,12 @@ func TestPredictPortsAtOnce(t *testing.T) {
 		from []netip.Addr
 		set  []string
 		fine int
+		more int // than that can be, with luck
 	}{
-		{"100 ports", nil, nil, 100},
-		{"an odd number of ports", nil, []string{portRange + "=40000 40098"}, 99},
-		{"a listener among them", nil, []string{"listen=40050"}, 99},
-		{"two source addresses", []netip.Addr{localhost, netip.MustParseAddr("127.0.0.2")}, nil, 200},
+		{"100 ports", nil, nil, 100, 0},
+		{"an odd number of ports", nil, []string{portRange + "=40000 40098"}, 98, 1},
+		{"a listener among them", nil, []string{"listen=40050"}, 99, 0},
+		{"two source addresses", []netip.Addr{localhost, netip.MustParseAddr("127.0.0.2")}, nil, 200, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := overLoopback(t).hundredPorts()
@@ -283,7 +284,7 @@ func TestPredictPortsAtOnce(t *testing.T) {
 			for n := 0; ; n++ {
 				s, err := k.connect()
 				if err != nil {
-					if !errors.Is(err, unix.EADDRNOTAVAIL) || n != c.fine {
+					if !errors.Is(err, unix.EADDRNOTAVAIL) || n < c.fine || n > c.fine+c.more {
 						t.Errorf("%v after %d connections", err, n)
 					}
 					break
