@@ -195,6 +195,23 @@ func TestExperimentsAreNamed(t *testing.T) {
 	}
 }
 
+// Loads with thousands of connections have ports enough where the machine has few.
+func TestExperimentsWithFewPorts(t *testing.T) {
+	need.Root(t)
+	machine, err := readReplica()
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(machine, defaults)
+	machine[portRange], machine[reservedPorts] = "50000 50099", "50000-50049"
+	for _, e := range []*Experiment{acceptBurst(), halfOpenBurst("cookies off", "0")} {
+		from, _ := e.values(machine[e.Knob])
+		if _, err := e.run(context.Background(), machine, []string{from}); err != nil {
+			t.Errorf("%s: %v", e.name(), err)
+		}
+	}
+}
+
 func TestValues(t *testing.T) {
 	queue := raise(2048, 16384)
 	for _, c := range []struct {
