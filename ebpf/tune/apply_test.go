@@ -267,6 +267,43 @@ func TestJournalOfUnknownKnob(t *testing.T) {
 	}
 }
 
+// Where others can write, a journal may be of their making.
+func TestJournalOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.apply(Change{Name: twReuse, To: "1"})
+	before := w.everything()
+	refused := func(what string) {
+		t.Helper()
+		for verb, f := range map[string]func() error{
+			"rollback": func() error { _, err := Rollback(w.options); return err },
+			"apply":    func() error { _, err := Apply([]Change{{Name: twReuse, To: "0"}}, w.options); return err },
+		} {
+			if err := w.ns.Do(f); err == nil || !strings.Contains(err.Error(), "is no place for the journal") {
+				t.Errorf("%s, %s: %v", what, verb, err)
+			}
+		}
+		w.same(what, w.everything(), before)
+	}
+	change := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, mode := range []os.FileMode{0o777 | os.ModeSticky, 0o757, 0o775} {
+		change(os.Chmod(w.options.Journal, mode))
+		refused(mode.String())
+	}
+	change(os.Chmod(w.options.Journal, 0o700))
+	change(os.Chown(w.options.Journal, 65534, 0))
+	refused("of nobody")
+	change(os.Chown(w.options.Journal, 0, 0))
+	w.rollback()
+	if got := w.get(twReuse); got != "2" {
+		t.Error(got)
+	}
+}
+
 func TestLocked(t *testing.T) {
 	w := newWorld(t)
 	var other error
