@@ -72,6 +72,7 @@ func TestAdvice(t *testing.T) {
 		{"many destinations", with(churn, func(l *Load) { l.Destinations = 11 }), aMachine(), nil},
 		{"many source addresses", with(churn, func(l *Load) { l.Sources = 11 }), aMachine(maxTWBuckets + "=1000000"), nil},
 		{"an old kernel", churn, aMachine(twReuseDelay+"=absent", twReuse+"=1"), nil},
+		{"ports of which nothing is known", churn, aMachine(portRange + "=absent"), nil},
 		{"many connections", Load{Connections: 30_000}, aMachine(), []string{wide}},
 		{"to several destinations", Load{Connections: 30_000, Destinations: 2}, aMachine(), nil},
 		{"it is wide already", Load{Connections: 70_000}, aMachine(portRange+"=1024 65535", "net.ipv4.tcp_rmem=4096 8192 6291456"), nil},
@@ -272,6 +273,29 @@ func TestPreflightSays(t *testing.T) {
 		}
 		if c.name != "\x00" {
 			t.Errorf("no row %s for %+v", c.name, c.load)
+		}
+	}
+}
+
+// What is not known holds nothing back, and only what is certain is warned of.
+func TestNoFalseAlarm(t *testing.T) {
+	for _, c := range []struct {
+		what       string
+		load       Load
+		m          *Machine
+		well, warn bool
+	}{
+		{"few ports", Load{Connections: 30_000}, aMachine(), false, true},
+		{"no range of ports to be seen", Load{Connections: 30_000}, aMachine(portRange + "=absent"), true, false},
+		{"and short connections", Load{NoKeepAlive: true, Rate: 5000}, aMachine(portRange + "=absent"), true, false},
+		{"a rate that is assumed", Load{NoKeepAlive: true}, aMachine(), false, false},
+		// Which connections a firewall tracks, its rules say.
+		{"a full firewall", Load{Connections: 1000}, aMachine(conntrackMax+"=1000", conntrackCount+"=900"), false, false},
+		{"no settings at all", Load{Connections: 1000}, &Machine{Files: FileLimit{2000, 2000}, MemoryBytes: 8 << 30, AvailableBytes: 7 << 30}, true, false},
+	} {
+		d := Diagnose(c.load, c.m)
+		if w := warning(c.load.Complete(), c.m); d.Well() != c.well || (w != "") != c.warn {
+			t.Errorf("%s: hindered by %q, warning %q", c.what, d.Hindrances(), w)
 		}
 	}
 }
