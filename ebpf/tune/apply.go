@@ -15,10 +15,12 @@ import (
 type Change struct {
 	Name  string `json:"name"`
 	Scope Scope  `json:"scope"`
-	From  string `json:"from"`
-	To    string `json:"to"`
-	Why   string `json:"why"`
-	Risk  string `json:"risk"`
+	// From is the value that it was decided on: Apply does not write over another. ""
+	// is any.
+	From string `json:"from"`
+	To   string `json:"to"`
+	Why  string `json:"why"`
+	Risk string `json:"risk"`
 }
 
 // Changes are what was advised, in the order in which it is to be written: of
@@ -84,7 +86,7 @@ type Applied struct {
 // be seen to be impossible keep all from being made; one that fails ends it.
 func Apply(changes []Change, o Options) (*Applied, error) {
 	o.complete()
-	a := &Applied{Rest: slices.Clone(changes)}
+	a := &Applied{Done: []Change{}, Rest: slices.Clone(changes)}
 	if err := o.possible(changes); err != nil {
 		return a, err
 	}
@@ -181,6 +183,9 @@ func (w *writer) change(c *Change) error {
 	old, err := Read(c.Name)
 	if err != nil {
 		return err
+	}
+	if c.From != "" && !same(old, c.From) && !same(old, c.To) {
+		return fmt.Errorf("%s has become %q meanwhile, it was %q: look at it again", c.Name, old, c.From)
 	}
 	c.From = old
 	if len(old) >= writeBytes {

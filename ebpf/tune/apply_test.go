@@ -143,6 +143,28 @@ func TestForeignChangeBetween(t *testing.T) {
 	}
 }
 
+// What was shown and agreed to is the value that it was then: another one, of
+// somebody who came in between, is not written over.
+func TestForeignChangeMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	w.set(reservedPorts, "8080")
+	change := Change{Name: reservedPorts, From: "8080", To: "8080,20000"}
+	w.set(reservedPorts, "8080,9090")
+	before := w.everything()
+	err := w.ns.Do(func() error {
+		_, err := Apply([]Change{change}, w.options)
+		return err
+	})
+	if err == nil {
+		t.Fatal("it passed")
+	}
+	contains(t, err.Error(), `net.ipv4.ip_local_reserved_ports has become "8080,9090" meanwhile, it was "8080"`)
+	w.same("refused", w.everything(), before)
+	// Two at a time want the same: that is no conflict.
+	w.set(reservedPorts, "8080,20000")
+	w.apply(change)
+}
+
 // A write that fails ends it; what is done is in the journal.
 func TestFailedWrite(t *testing.T) {
 	w := newWorld(t)

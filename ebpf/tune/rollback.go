@@ -32,7 +32,7 @@ type Left struct {
 // changed since stays, unless Force says otherwise.
 func Rollback(o Options) (*RolledBack, error) {
 	o.complete()
-	r := &RolledBack{}
+	r := &RolledBack{Restored: []Change{}}
 	if _, err := os.Stat(filepath.Join(o.Journal, journalName)); errors.Is(err, fs.ErrNotExist) {
 		r.Notes = []string{"there is no journal in " + o.Journal + ": nothing was applied, or all of it was rolled back"}
 		return r, nil
