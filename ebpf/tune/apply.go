@@ -25,7 +25,8 @@ type Change struct {
 
 // Changes are what was advised, in the order in which it is to be written: of
 // these knobs, or of all if there are none.
-func (d *Diagnosis) Changes(only ...string) (all []Change) {
+func (d *Diagnosis) Changes(only ...string) []Change {
+	all := []Change{}
 	wanted := map[string]bool{}
 	for _, name := range only {
 		if k, ok := Find(name); ok {

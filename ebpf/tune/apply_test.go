@@ -377,7 +377,7 @@ func TestOtherBootAndNamespace(t *testing.T) {
 	j.close()
 
 	r := w.rollback()
-	if len(r.Restored) != 1 || len(r.Notes) != 2 || w.get(twReuse) != "1" || lines(w.options) != 1 {
+	if len(r.Restored) != 1 || len(r.Notes) != 3 || w.get(twReuse) != "1" || lines(w.options) != 1 {
 		t.Errorf("%d entries, %+v", lines(w.options), r)
 	}
 	w.set(twReuse, "2")
