@@ -179,6 +179,7 @@ func (c *course) near(what string, predicted, measured float64) {
 // The rate of connections that ports allow: a load above it fails, and its
 // ceiling is the one that was predicted.
 func TestPredictChurn(t *testing.T) {
+	t.Parallel()
 	load := Load{For: Bench, Rate: 500, NoKeepAlive: true}
 	for _, c := range []struct {
 		name   string
@@ -220,6 +221,7 @@ func TestPredictChurn(t *testing.T) {
 
 // Where the server closes first, and where TIME_WAIT overflows, no port is missed.
 func TestPredictNoCeiling(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name        string
 		serverFirst bool
