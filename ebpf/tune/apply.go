@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -223,6 +224,9 @@ func (w *writer) file(p *persisted) error {
 	old, err := readFile(p.path)
 	if err != nil || old != nil && *old == p.text {
 		return err
+	}
+	if old != nil && !utf8.ValidString(*old) { // the journal's JSON would change it
+		return fmt.Errorf("--persist: %s is there already, and is not UTF-8, so it could not be put back: move it away", p.path)
 	}
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return err

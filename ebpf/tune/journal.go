@@ -75,7 +75,12 @@ type journal struct {
 
 // openJournal makes the directory if it must, locks and reads the journal.
 func openJournal(dir string) (j *journal, err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	_, unmade := os.Stat(dir)
+	err = os.MkdirAll(dir, 0o755)
+	if err == nil && unmade != nil { // what is on disk in it must be found there
+		err = syncDir(filepath.Dir(dir))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the journal's directory: %w: be root, or name another with --journal", err)
 	}
 	if err := trusted(dir); err != nil {
