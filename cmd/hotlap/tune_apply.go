@@ -38,9 +38,11 @@ func runTuneApply(_ context.Context, std *stdio, args []string) int {
 		std.complain("tune apply", "%v", p.err)
 		return exitFailed
 	case *dryRun && *asJSON:
-		return std.tuneResult("apply", *asJSON, &tune.Applied{Rest: changes}, nil)
-	case *dryRun, len(changes) == 0 && !o.Persist && !*asJSON:
+		return std.tuneResult("apply", *asJSON, &tune.Applied{Done: []tune.Change{}, Rest: changes}, nil)
+	case *dryRun:
 		return exitOK
+	case len(changes) == 0 && !o.Persist: // there is nothing to ask
+		return std.tuneResult("apply", *asJSON, &tune.Applied{Done: changes}, nil)
 	case !*yes && !progress.IsTerminal(std.in):
 		return std.misuse("tune apply", "nobody can be asked: say --yes, or --dry-run")
 	case !*yes && !std.agree("Apply this?"):

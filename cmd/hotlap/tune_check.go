@@ -65,6 +65,7 @@ const (
 	markWell = "ok   "
 	markNot  = "NO   "
 	markLeft = "leave"
+	markGone = "-    "
 )
 
 // writeDiagnosis writes all of it for people: what is not well is marked.
@@ -187,7 +188,7 @@ func (p *sheet) knob(a tune.Advice) {
 	m := markWell
 	switch {
 	case a.Absent:
-		m, value = markWell, "not here"
+		m, value = markGone, "not here"
 	case a.Leave:
 		m = markLeft
 	case a.Want != "":

@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,6 +62,45 @@ func TestTuneWithoutRoot(t *testing.T) {
 		out, code := asNobody(t, append([]string{"tune"}, c.args...)...)
 		if code != c.code || !strings.Contains(out, c.want) {
 			t.Errorf("%v: exit code %d, want %d\n%s\nwant in it: %s", c.args, code, c.code, out, c.want)
+		}
+	}
+}
+
+// Who is asked on a terminal has seen the diff; nothing but yes changes anything.
+func TestTuneApplyAsks(t *testing.T) {
+	need.Root(t)
+	const endOfFile = "\x04"
+	for answer, want := range map[string]string{
+		"y\n": "1", "YES\n": "1", "n\n": "2", "\n": "2", "yesterday\n": "2", endOfFile: "2",
+	} {
+		screen, tty := terminal(t)
+		cmd := exec.Command("sh", "-c", `hotlap tune apply -R 5000 --no-keepalive --journal "$0"; echo "code $?, value $(cat /proc/sys/net/ipv4/tcp_tw_reuse)"`,
+			filepath.Join(t.TempDir(), "journal"))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		tty.Close()
+		shown := screen.until("Apply this? [y/N] ")
+		if !strings.Contains(shown, "tcp_tw_reuse (namespace)\r\n  - 2\r\n  + 1\r\n") {
+			t.Errorf("it was not shown what is to be agreed to:\n%s", shown)
+		}
+		if _, err := screen.f.WriteString(answer); err != nil {
+			t.Fatal(err)
+		}
+		shown = screen.hangUp()
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		code, says := exitOK, "1 changed; hotlap tune rollback puts them back"
+		if want == "2" {
+			code, says = exitFailed, "hotlap tune apply: nothing was changed"
+		}
+		for _, part := range []string{says, fmt.Sprintf("code %d, value %s", code, want)} {
+			if !strings.Contains(shown, part) {
+				t.Errorf("%q: %q is not in:\n%s", answer, part, shown)
+			}
 		}
 	}
 }

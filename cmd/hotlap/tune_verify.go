@@ -76,7 +76,7 @@ func runTuneVerify(ctx context.Context, std *stdio, args []string) int {
 	defer cancel()
 	interrupted := awaitInterruption(cancel, cancel)
 	defer interrupted.end()
-	v := verification{std: std, asJSON: *asJSON, inside: inside}
+	v := verification{std: std, asJSON: *asJSON, inside: inside, proofs: []tune.Proof{}}
 	code, err := v.run(ctx, experiments)
 	if err != nil {
 		std.complain("tune verify", "%v", err)

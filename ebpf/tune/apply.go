@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,15 +16,18 @@ import (
 type Change struct {
 	Name  string `json:"name"`
 	Scope Scope  `json:"scope"`
-	From  string `json:"from"`
-	To    string `json:"to"`
-	Why   string `json:"why"`
-	Risk  string `json:"risk"`
+	// From is the value that it was decided on: Apply does not write over another. ""
+	// is any.
+	From string `json:"from"`
+	To   string `json:"to"`
+	Why  string `json:"why"`
+	Risk string `json:"risk"`
 }
 
 // Changes are what was advised, in the order in which it is to be written: of
 // these knobs, or of all if there are none.
-func (d *Diagnosis) Changes(only ...string) (all []Change) {
+func (d *Diagnosis) Changes(only ...string) []Change {
+	all := []Change{}
 	wanted := map[string]bool{}
 	for _, name := range only {
 		if k, ok := Find(name); ok {
@@ -84,7 +88,7 @@ type Applied struct {
 // be seen to be impossible keep all from being made; one that fails ends it.
 func Apply(changes []Change, o Options) (*Applied, error) {
 	o.complete()
-	a := &Applied{Rest: slices.Clone(changes)}
+	a := &Applied{Done: []Change{}, Rest: slices.Clone(changes)}
 	if err := o.possible(changes); err != nil {
 		return a, err
 	}
@@ -182,6 +186,9 @@ func (w *writer) change(c *Change) error {
 	if err != nil {
 		return err
 	}
+	if c.From != "" && !same(old, c.From) && !same(old, c.To) {
+		return fmt.Errorf("%s has become %q meanwhile, it was %q: look at it again", c.Name, old, c.From)
+	}
 	c.From = old
 	if len(old) >= writeBytes {
 		return fmt.Errorf("%s: its list is longer than the kernel takes at once, so it could not be put back: not changed", c.Name)
@@ -217,6 +224,9 @@ func (w *writer) file(p *persisted) error {
 	old, err := readFile(p.path)
 	if err != nil || old != nil && *old == p.text {
 		return err
+	}
+	if old != nil && !utf8.ValidString(*old) { // the journal's JSON would change it
+		return fmt.Errorf("--persist: %s is there already, and is not UTF-8, so it could not be put back: move it away", p.path)
 	}
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return err

@@ -143,6 +143,28 @@ func TestForeignChangeBetween(t *testing.T) {
 	}
 }
 
+// What was shown and agreed to is the value that it was then: another one, of
+// somebody who came in between, is not written over.
+func TestForeignChangeMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	w.set(reservedPorts, "8080")
+	change := Change{Name: reservedPorts, From: "8080", To: "8080,20000"}
+	w.set(reservedPorts, "8080,9090")
+	before := w.everything()
+	err := w.ns.Do(func() error {
+		_, err := Apply([]Change{change}, w.options)
+		return err
+	})
+	if err == nil {
+		t.Fatal("it passed")
+	}
+	contains(t, err.Error(), `net.ipv4.ip_local_reserved_ports has become "8080,9090" meanwhile, it was "8080"`)
+	w.same("refused", w.everything(), before)
+	// Two at a time want the same: that is no conflict.
+	w.set(reservedPorts, "8080,20000")
+	w.apply(change)
+}
+
 // A write that fails ends it; what is done is in the journal.
 func TestFailedWrite(t *testing.T) {
 	w := newWorld(t)
@@ -267,6 +289,43 @@ func TestJournalOfUnknownKnob(t *testing.T) {
 	}
 }
 
+// Where others can write, a journal may be of their making.
+func TestJournalOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.apply(Change{Name: twReuse, To: "1"})
+	before := w.everything()
+	refused := func(what string) {
+		t.Helper()
+		for verb, f := range map[string]func() error{
+			"rollback": func() error { _, err := Rollback(w.options); return err },
+			"apply":    func() error { _, err := Apply([]Change{{Name: twReuse, To: "0"}}, w.options); return err },
+		} {
+			if err := w.ns.Do(f); err == nil || !strings.Contains(err.Error(), "is no place for the journal") {
+				t.Errorf("%s, %s: %v", what, verb, err)
+			}
+		}
+		w.same(what, w.everything(), before)
+	}
+	change := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, mode := range []os.FileMode{0o777 | os.ModeSticky, 0o757, 0o775} {
+		change(os.Chmod(w.options.Journal, mode))
+		refused(mode.String())
+	}
+	change(os.Chmod(w.options.Journal, 0o700))
+	change(os.Chown(w.options.Journal, 65534, 0))
+	refused("of nobody")
+	change(os.Chown(w.options.Journal, 0, 0))
+	w.rollback()
+	if got := w.get(twReuse); got != "2" {
+		t.Error(got)
+	}
+}
+
 func TestLocked(t *testing.T) {
 	w := newWorld(t)
 	var other error
@@ -318,7 +377,7 @@ func TestOtherBootAndNamespace(t *testing.T) {
 	j.close()
 
 	r := w.rollback()
-	if len(r.Restored) != 1 || len(r.Notes) != 2 || w.get(twReuse) != "1" || lines(w.options) != 1 {
+	if len(r.Restored) != 1 || len(r.Notes) != 3 || w.get(twReuse) != "1" || lines(w.options) != 1 {
 		t.Errorf("%d entries, %+v", lines(w.options), r)
 	}
 	w.set(twReuse, "2")

@@ -79,6 +79,10 @@ const (
 	mostFiles = 2*(largestQueue+refusedBurst) + 200
 )
 
+// manyPorts is for loads with thousands of connections: the machine may have fewer
+// ports than these.
+var manyPorts = []Setting{{reservedPorts, ""}, {portRange, fmt.Sprintf("%d %d", widestLow, widestHigh)}}
+
 // raise turns the length of a queue up. The load fills the queue as it was: where
 // that is too long, or long enough already, it is compared with otherwise.
 func raise(otherwise, to int) func(string) (string, string) {

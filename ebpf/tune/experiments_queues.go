@@ -21,8 +21,9 @@ const largestQueue = 4096
 // second.
 func acceptBurst() *Experiment {
 	return &Experiment{
-		Knob: somaxconn,
-		Load: fmt.Sprintf("a burst of %d connections more than the queue before has room for, to a server that accepts after it", refusedBurst),
+		Knob:  somaxconn,
+		Load:  fmt.Sprintf("a burst of %d connections more than the queue before has room for, to a server that accepts after it", refusedBurst),
+		Setup: manyPorts,
 		Metrics: []Metric{
 			{Name: "accept overflows", Kind: Benefit, Least: refusedBurst / 2, Counter: ebpf.AcceptOverflows},
 			{Name: "connect p99", Unit: "s", Kind: Benefit, Least: 0.5},
@@ -139,7 +140,7 @@ func halfOpenBurst(name, cookies string) *Experiment {
 	return &Experiment{
 		Knob: "net.ipv4.tcp_max_syn_backlog", Case: name,
 		Load:  fmt.Sprintf("a burst of %d connections more than a SYN queue without cookies has room for, whose SYN-ACKs are lost", lateBurst),
-		Setup: []Setting{{"net.ipv4.tcp_syncookies", cookies}, {somaxconn, strconv.Itoa(burstQueue)}},
+		Setup: append([]Setting{{"net.ipv4.tcp_syncookies", cookies}, {somaxconn, strconv.Itoa(burstQueue)}}, manyPorts...),
 		Metrics: []Metric{
 			{Name: "SYNs dropped", Kind: Benefit, Least: lateBurst / 2, Counter: ebpf.SYNDrops},
 			{Name: "cookies sent", Kind: Harm, Least: lateBurst / 2, Counter: "SyncookiesSent"},

@@ -75,8 +75,16 @@ type journal struct {
 
 // openJournal makes the directory if it must, locks and reads the journal.
 func openJournal(dir string) (j *journal, err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	_, unmade := os.Stat(dir)
+	err = os.MkdirAll(dir, 0o755)
+	if err == nil && unmade != nil { // what is on disk in it must be found there
+		err = syncDir(filepath.Dir(dir))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the journal's directory: %w: be root, or name another with --journal", err)
+	}
+	if err := trusted(dir); err != nil {
+		return nil, err
 	}
 	j = &journal{dir: dir}
 	j.lock, err = os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o644)
@@ -95,6 +103,20 @@ func openJournal(dir string) (j *journal, err error) {
 		return nil, err
 	}
 	return j, nil
+}
+
+// trusted refuses a directory in which somebody else can put a journal of his own
+// making, or a link: what is in it is written to the kernel and to /etc.
+func trusted(dir string) error {
+	var s unix.Stat_t
+	if err := unix.Stat(dir, &s); err != nil {
+		return fmt.Errorf("the journal's directory: %w", err)
+	}
+	if s.Mode&0o022 != 0 || s.Uid != 0 && int(s.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s is no place for the journal: others can write there (mode %o, owner %d), and rollback does what it says. Name a directory of your own with --journal, or one that is not there yet",
+			dir, s.Mode&0o7777, s.Uid)
+	}
+	return nil
 }
 
 // close unlocks it.

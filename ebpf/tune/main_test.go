@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -34,6 +35,12 @@ const taskVar = "HOTLAP_TEST_TUNE_TASK"
 func TestMain(m *testing.M) {
 	text := os.Getenv(taskVar)
 	if text == "" {
+		flag.Parse()
+		// The tests that take long wait for the kernel's clocks, one of them a minute:
+		// they do so all at the same time, however few CPUs there are.
+		if err := flag.Set("test.parallel", "16"); err != nil {
+			panic(err)
+		}
 		os.Exit(m.Run())
 	}
 	var t task

@@ -11,10 +11,11 @@ import (
 // one listens at in it is reserved.
 const widestLow, widestHigh = 10240, 65535
 
-// suffices says that local ports carry the load's churn.
+// suffices says that local ports carry the load's churn, as far as is known.
 func suffices(l Load, m *Machine) bool {
 	p := PortsFor(l, m)
-	return p.Hold == 0 || p.Overflows || p.PerSecond >= l.churn()
+	_, _, known := m.portRange()
+	return !known || p.Hold == 0 || p.Overflows || p.PerSecond >= l.churn()
 }
 
 func needReuse(l Load, m *Machine) Need {

@@ -100,6 +100,9 @@ func (o *Options) persistNotes(values map[string]string) (notes []string) {
 		}
 	}
 	slices.Sort(notes)
+	if _, ok := values[conntrackMax]; ok {
+		notes = append(notes, conntrackMax+" is there once the module nf_conntrack is loaded: have it loaded at boot (modules-load.d), or the line does nothing")
+	}
 	for _, daemon := range []string{"tuned", "bpftune"} {
 		if o.runs(daemon) {
 			notes = append(notes, daemon+" is active: it changes settings too, at boot or while it runs, and may undo these")

@@ -54,11 +54,12 @@ func TestPersistNotes(t *testing.T) {
 		"proc/7/comm":                       "bpftune\n",
 		"proc/8/comm":                       "untuned\n",
 	})}
-	notes := o.persistNotes(map[string]string{"net.core.somaxconn": "16384", twReuse: "1"})
+	notes := o.persistNotes(map[string]string{"net.core.somaxconn": "16384", twReuse: "1", conntrackMax: "524288"})
 	want := []string{
 		o.Root + "/etc/sysctl.conf sets net.core.somaxconn to 512, and comes after ours",
 		o.Root + "/etc/sysctl.d/99-local.conf sets net.core.somaxconn to 128, and",
 		o.Root + "/usr/lib/sysctl.d/95-pattern.conf sets net.ipv4.tcp_tw_reuse to 0, and",
+		"nf_conntrack_max is there once the module nf_conntrack is loaded",
 		"bpftune is active",
 		"does not reach systemd services",
 	}

@@ -145,7 +145,7 @@ func advise(k *Knob, l Load, m *Machine) Advice {
 func Preflight(l Load, m *Machine) []Limit {
 	l = l.Complete()
 	limits := []Limit{descriptorLimit(l, m), memoryLimit(l, m)}
-	if l.For != Serve {
+	if _, _, known := m.portRange(); known && l.For != Serve {
 		limits = append(limits, openPortsLimit(l, m))
 		if l.NoKeepAlive {
 			limits = append(limits, churnLimit(l, m))
@@ -153,8 +153,8 @@ func Preflight(l Load, m *Machine) []Limit {
 	}
 	if most := m.number(conntrackMax, 0); m.number(conntrackCount, 0) > 0 {
 		n := m.conntrackEntries(l)
-		limits = append(limits, Limit{
-			Name: "tracked connections", Unit: "entries", Needs: float64(n), Has: float64(most), OK: n <= most, Certain: true,
+		limits = append(limits, Limit{ // not certain: rules may leave this load out
+			Name: "tracked connections", Unit: "entries", Needs: float64(n), Has: float64(most), OK: n <= most,
 			Says:  fmt.Sprintf("the firewall has room for %s, this load may have %s", count(float64(most)), count(float64(n))),
 			Fixes: []string{"raise " + conntrackMax, "do not track the load (notrack)"},
 		})

@@ -72,6 +72,7 @@ func TestAdvice(t *testing.T) {
 		{"many destinations", with(churn, func(l *Load) { l.Destinations = 11 }), aMachine(), nil},
 		{"many source addresses", with(churn, func(l *Load) { l.Sources = 11 }), aMachine(maxTWBuckets + "=1000000"), nil},
 		{"an old kernel", churn, aMachine(twReuseDelay+"=absent", twReuse+"=1"), nil},
+		{"ports of which nothing is known", churn, aMachine(portRange + "=absent"), nil},
 		{"many connections", Load{Connections: 30_000}, aMachine(), []string{wide}},
 		{"to several destinations", Load{Connections: 30_000, Destinations: 2}, aMachine(), nil},
 		{"it is wide already", Load{Connections: 70_000}, aMachine(portRange+"=1024 65535", "net.ipv4.tcp_rmem=4096 8192 6291456"), nil},
@@ -276,6 +277,29 @@ func TestPreflightSays(t *testing.T) {
 	}
 }
 
+// What is not known holds nothing back, and only what is certain is warned of.
+func TestNoFalseAlarm(t *testing.T) {
+	for _, c := range []struct {
+		what       string
+		load       Load
+		m          *Machine
+		well, warn bool
+	}{
+		{"few ports", Load{Connections: 30_000}, aMachine(), false, true},
+		{"no range of ports to be seen", Load{Connections: 30_000}, aMachine(portRange + "=absent"), true, false},
+		{"and short connections", Load{NoKeepAlive: true, Rate: 5000}, aMachine(portRange + "=absent"), true, false},
+		{"a rate that is assumed", Load{NoKeepAlive: true}, aMachine(), false, false},
+		// Which connections a firewall tracks, its rules say.
+		{"a full firewall", Load{Connections: 1000}, aMachine(conntrackMax+"=1000", conntrackCount+"=900"), false, false},
+		{"no settings at all", Load{Connections: 1000}, &Machine{Files: FileLimit{2000, 2000}, MemoryBytes: 8 << 30, AvailableBytes: 7 << 30}, true, false},
+	} {
+		d := Diagnose(c.load, c.m)
+		if w := warning(c.load.Complete(), c.m); d.Well() != c.well || (w != "") != c.warn {
+			t.Errorf("%s: hindered by %q, warning %q", c.what, d.Hindrances(), w)
+		}
+	}
+}
+
 // Listeners that nobody means, and that have refused nobody, are no matter.
 func TestNoFalseAlarmOfQueues(t *testing.T) {
 	m := listening(aMachine(), 22, 80)
@@ -327,6 +351,8 @@ func TestPorts(t *testing.T) {
 		{Load{NoKeepAlive: true, Sources: 3}, aMachine(portRange + "=1000 1599"), Ports{Usable: 600, Open: 1800, Hold: time.Minute, PerSecond: 30}},
 		{Load{NoKeepAlive: true, Sources: 3}, aMachine(portRange+"=1000 1599", maxTWBuckets+"=1799"), Ports{Usable: 600, Open: 1800, Hold: time.Minute, Overflows: true}},
 		{Load{NoKeepAlive: true}, listening(aMachine(portRange+"=1000 1599", reservedPorts+"=900-1001,1500"), 1001, 1200, 80), Ports{Usable: 596, Open: 596, Hold: time.Minute, PerSecond: 596. / 60}},
+		{Load{}, aMachine(portRange + "=1000 1098"), Ports{Usable: 98, Open: 98}}, // an odd number
+		{Load{}, aMachine(portRange + "=1000 1000"), Ports{Usable: 1, Open: 1}},
 		{Load{NoKeepAlive: true}, aMachine(portRange + "=absent"), Ports{Hold: time.Minute}},
 		{Load{NoKeepAlive: true}, aMachine(portRange + "=9 5"), Ports{Hold: time.Minute}},
 	} {

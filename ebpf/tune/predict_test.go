@@ -176,50 +176,58 @@ func (c *course) near(what string, predicted, measured float64) {
 	}
 }
 
-// The rate of connections that ports allow: a load above it fails, and its
-// ceiling is the one that was predicted.
+// predictChurn compares the rate of connections that so many ports allow with
+// what is predicted: a load above it fails, and its ceiling is the one that was
+// predicted.
+func (c *course) predictChurn(l Load, ports, rounds int) {
+	c.Helper()
+	l.For, l.Rate, l.NoKeepAlive = Bench, 500, true
+	r := c.limit(l, "new connections")
+	if r.OK || !r.Certain {
+		c.Errorf("it would do: %+v", r)
+	}
+	c.near("connections per second", r.Has, c.ceiling(ports, rounds))
+}
+
+// A port is held for the minute of TIME_WAIT.
+func TestPredictChurnWithoutReuse(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("TIME_WAIT takes a minute")
+	}
+	overVeth(t).hundredPorts().predictChurn(Load{}, 100, 1)
+}
+
+// A port is held for a second. This is not for a time when all experiments run: a
+// CPU that is late by tenths of a second changes the result.
 func TestPredictChurn(t *testing.T) {
-	load := Load{For: Bench, Rate: 500, NoKeepAlive: true}
 	for _, c := range []struct {
 		name   string
 		course func(testing.TB) *course
-		load   func(l *Load)
+		load   Load
 		ports  int // of all source addresses
-		rounds int
 		set    []string
 		from   []netip.Addr
-		long   bool
 	}{
-		{name: "remote", course: overVeth, ports: 100, rounds: 1, long: true},
-		{name: "remote, tcp_tw_reuse 1", course: overVeth, ports: 100, rounds: 5, set: []string{twReuse + "=1"}},
-		{name: "loopback", course: overLoopback, load: func(l *Load) { l.Loopback = true }, ports: 100, rounds: 5},
-		{name: "loopback, reserved ports", course: overLoopback, load: func(l *Load) { l.Loopback = true },
-			ports: 40, rounds: 5, set: []string{reservedPorts + "=40010-40069"}},
-		{name: "loopback, two source addresses", course: overLoopback, load: func(l *Load) { l.Loopback, l.Sources = true, 2 },
-			ports: 200, rounds: 5, from: []netip.Addr{localhost, netip.MustParseAddr("127.0.0.2")}},
+		{name: "remote, tcp_tw_reuse 1", course: overVeth, ports: 100, set: []string{twReuse + "=1"}},
+		{name: "loopback", course: overLoopback, load: Load{Loopback: true}, ports: 100},
+		{name: "loopback, reserved ports", course: overLoopback, load: Load{Loopback: true},
+			ports: 40, set: []string{reservedPorts + "=40010-40069"}},
+		{name: "loopback, two source addresses", course: overLoopback, load: Load{Loopback: true, Sources: 2},
+			ports: 200, from: []netip.Addr{localhost, netip.MustParseAddr("127.0.0.2")}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if c.long && testing.Short() {
-				t.Skip("TIME_WAIT takes a minute")
-			}
 			k := c.course(t).hundredPorts(c.set...)
 			k.from = c.from
-			l := load
-			if c.load != nil {
-				c.load(&l)
-			}
-			r := k.limit(l, "new connections")
-			if r.OK || !r.Certain {
-				t.Errorf("it would do: %+v", r)
-			}
-			k.near("connections per second", r.Has, k.ceiling(c.ports, c.rounds))
+			k.predictChurn(c.load, c.ports, 5)
 		})
 	}
 }
 
 // Where the server closes first, and where TIME_WAIT overflows, no port is missed.
 func TestPredictNoCeiling(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name        string
 		serverFirst bool
@@ -249,11 +257,12 @@ func TestPredictPortsAtOnce(t *testing.T) {
 		from []netip.Addr
 		set  []string
 		fine int
+		more int // than that can be, with luck
 	}{
-		{"100 ports", nil, nil, 100},
-		{"an odd number of ports", nil, []string{portRange + "=40000 40098"}, 99},
-		{"a listener among them", nil, []string{"listen=40050"}, 99},
-		{"two source addresses", []netip.Addr{localhost, netip.MustParseAddr("127.0.0.2")}, nil, 200},
+		{"100 ports", nil, nil, 100, 0},
+		{"an odd number of ports", nil, []string{portRange + "=40000 40098"}, 98, 1},
+		{"a listener among them", nil, []string{"listen=40050"}, 99, 0},
+		{"two source addresses", []netip.Addr{localhost, netip.MustParseAddr("127.0.0.2")}, nil, 200, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := overLoopback(t).hundredPorts()
@@ -283,7 +292,7 @@ func TestPredictPortsAtOnce(t *testing.T) {
 			for n := 0; ; n++ {
 				s, err := k.connect()
 				if err != nil {
-					if !errors.Is(err, unix.EADDRNOTAVAIL) || n != c.fine {
+					if !errors.Is(err, unix.EADDRNOTAVAIL) || n < c.fine || n > c.fine+c.more {
 						t.Errorf("%v after %d connections", err, n)
 					}
 					break

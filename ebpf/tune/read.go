@@ -58,8 +58,12 @@ func (m *Machine) readSysctls() {
 		names = append(names, Knobs[i].Name)
 	}
 	for _, name := range names {
-		if value, err := Read(name); err == nil {
+		value, err := Read(name)
+		if err == nil {
 			m.Sysctls[name] = value
+		}
+		if name == portRange { // what ports allow is then not said
+			m.missing("local ports", err)
 		}
 	}
 	var name unix.Utsname

@@ -32,7 +32,7 @@ type Left struct {
 // changed since stays, unless Force says otherwise.
 func Rollback(o Options) (*RolledBack, error) {
 	o.complete()
-	r := &RolledBack{}
+	r := &RolledBack{Restored: []Change{}}
 	if _, err := os.Stat(filepath.Join(o.Journal, journalName)); errors.Is(err, fs.ErrNotExist) {
 		r.Notes = []string{"there is no journal in " + o.Journal + ": nothing was applied, or all of it was rolled back"}
 		return r, nil
@@ -98,16 +98,22 @@ func (q *question) histories(all []entry) (histories [][]entry) {
 }
 
 func (r *RolledBack) note(q question, all []entry) {
-	gone, elsewhere := 0, 0
+	gone, elsewhere, booted := 0, 0, false
 	for _, e := range all {
-		if q.gone(e) {
+		switch {
+		case q.gone(e):
 			gone++
-		} else if !q.ours(e) {
+		case !q.ours(e):
 			elsewhere++
+		case e.Boot != q.key.boot:
+			booted = true
 		}
 	}
 	if gone > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d changes were made before the last reboot, and ended with it", gone))
+	}
+	if booted {
+		r.Notes = append(r.Notes, "what the file in /etc/sysctl.d had was set when the machine came up, and stays until it goes down")
 	}
 	if elsewhere > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d changes were made in another network namespace: roll them back there", elsewhere))

@@ -76,6 +76,26 @@ func TestPersistedFileIsPutBack(t *testing.T) {
 	w.same("killed while it was written", w.everything(), before)
 }
 
+// A file that the journal cannot hold byte for byte is left.
+func TestPersistedFileIsNotUTF8(t *testing.T) {
+	w := newWorld(t)
+	w.options.Persist = true
+	name := filepath.Join(w.options.Root, "etc/sysctl.d", persistedName)
+	if err := os.WriteFile(name, []byte("# gr\xfc\xdfe\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before := w.everything()
+	err := w.ns.Do(func() error {
+		_, err := Apply([]Change{{Name: "net.core.somaxconn", To: "16384"}}, w.options)
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "is not UTF-8") {
+		t.Errorf("it passed, or said %v", err)
+	}
+	w.rollback()
+	w.same("rolled back", w.everything(), before)
+}
+
 func TestForeignChangeOfTheFile(t *testing.T) {
 	w := newWorld(t)
 	w.options.Persist = true

@@ -23,9 +23,6 @@ func Warning(l Load) string {
 }
 
 func warning(l Load, m *Machine) string {
-	if _, _, ok := m.portRange(); !ok {
-		l.Destinations = l.Connections // of ports nothing is known
-	}
 	for _, r := range Preflight(l, m) {
 		if !r.OK && r.Certain {
 			return "this load cannot work: " + r.Name + ": " + r.Says + ": " + r.Advice()
