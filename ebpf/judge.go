@@ -167,10 +167,12 @@ func Judge(delta Sample, c ClientFigures) Verdict {
 }
 
 // worst is the finding that says what bound a spoiled run: the one that touched
-// most requests, and the first of equals, which is the client's. It is nil if none spoils.
+// most requests, and the first of equals, which is the client's. But where nearly all
+// connects were refused a client is busy because they are. It is nil if none spoils.
 func worst(all []Finding) (w *Finding) {
 	for i := range all {
-		if f := &all[i]; f.Spoils && (w == nil || f.Affected > w.Affected) {
+		f := &all[i]
+		if f.Spoils && (w == nil || f.Affected > w.Affected || f.Code == connectsRefused && 10*f.Affected >= 9*w.Affected) {
 			w = f
 		}
 	}

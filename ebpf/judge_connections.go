@@ -80,13 +80,15 @@ func (w *weighing) destination(t *Destination) {
 	w.otherDrops(subject, t.Counts, t.Reasons)
 }
 
+const connectsRefused = "connects_refused"
+
 // failures are connects that ended with an error. Those that nobody answered
 // are not answered.
 func (w *weighing) failures(t *Destination) {
 	reasons := t.Reasons[ConnectFailures]
 	if n := int64(reasons["ECONNREFUSED"]); n > 0 {
 		w.add(Finding{
-			Code: "connects_refused", Subject: fmt.Sprintf("connects to %v", t.Addr), Count: n, Affected: n,
+			Code: connectsRefused, Subject: fmt.Sprintf("connects to %v", t.Addr), Count: n, Affected: n,
 			Evidence: fmt.Sprintf("%d connects were refused: their SYN was answered with an RST", n),
 			Advice:   "see that a server listens there and no firewall rejects", Source: prog.SetState,
 		}, BoundServer, 0)

@@ -104,6 +104,12 @@ func TestJudge(t *testing.T) {
 		{"taken ports", here, []func(run){to(PortsTaken, 100)}, BoundClient, ValidNo, "ports_taken", nil, ""},
 
 		{"refused", there, []func(run){reason(ConnectFailures, "ECONNREFUSED", 100), reason(RSTsIn, "SYN_SENT", 100)}, BoundServer, ValidNo, "connects_refused", []string{"round_trip"}, ""},
+		{"a client busy with being refused", here, []func(run){func(r run) { r.Busy[0] = 0.99; r.Failed = r.Requests - 1 },
+			func(r run) {
+				to(ConnectFailures, uint64(r.Requests-1))(r)
+				r.Destinations[0].Reasons = Reasons{ConnectFailures: {"ECONNREFUSED": uint64(r.Requests - 1)}}
+			}},
+			BoundServer, ValidNo, "client_saturated connects_refused", []string{"requests_failed"}, "refused"},
 		{"no route", there, []func(run){reason(ConnectFailures, "EHOSTUNREACH", 100)}, BoundPath, ValidNo, "connects_failed", []string{"round_trip"}, "EHOSTUNREACH"},
 		{"reset", there, []func(run){reason(RSTsIn, "ESTABLISHED", 100)}, BoundServer, ValidNo, "resets", []string{"round_trip"}, ""},
 		{"reset when closed", there, []func(run){reason(RSTsIn, "FIN_WAIT1", 100)}, BoundServer, ValidYes, "", []string{"resets", "round_trip"}, ""},
