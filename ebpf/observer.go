@@ -67,7 +67,10 @@ func (o *Options) check() error {
 		return errors.New("ebpf: all network namespaces and one, or one process, exclude each other")
 	}
 	if o.PID != 0 {
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", o.PID)); err != nil {
+		switch _, err := os.Stat(fmt.Sprintf("/proc/%d", o.PID)); {
+		case errors.Is(err, os.ErrNotExist):
+			return fmt.Errorf("ebpf: there is no process %d", o.PID)
+		case err != nil:
 			return fmt.Errorf("ebpf: process %d: %w", o.PID, err)
 		}
 	}

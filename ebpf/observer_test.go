@@ -283,7 +283,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		{Options{Ports: make([]uint16, 17)}, "at most 16"},
 		{Options{Ports: []uint16{0}}, "port 0"},
 		{Options{PID: -1}, "no process"},
-		{Options{PID: 1 << 30}, "no such file"},
+		{Options{PID: 1 << 30}, "there is no process"},
 		{Options{AllNetns: true, Netns: "/x"}, "exclude each other"},
 		{Options{Most: "kprobe"}, "bpf, diag and proc"},
 		{Options{Netns: "/nowhere"}, "network namespace"},

@@ -38,7 +38,7 @@ drops and why, retransmits, resets, connects that fail or find no local port.
       --metrics ADDR   serve Prometheus metrics at http://ADDR/metrics instead
       --deep        exact peaks of accept queues, and the time spent in search of
                     a local port; costs some percent for each connection
-      --tier T      be content with diag or proc
+      --tier T      be content with diag or proc; bpf is what is tried anyway
       --run-stats   measure what the BPF programs cost; slows all of the machine's
       --selftest    provoke each fault in a throwaway network namespace, and compare
                     what was provoked, observed, and counted by the kernel
@@ -70,8 +70,8 @@ Names, counted in segments unless they say otherwise:
   port_searches, port_search_ns    with --deep
 and the kernel's own counters under "namespace" and "host", by the kernel's names.
 
-Exit codes: 0 done, and all rows of the self-test passed; 1 it could not be done,
-or one did not; 2 bad arguments.
+Exit codes: 0 done or interrupted, and all rows of the self-test passed; 1 it could
+not be done, or one did not; 2 bad arguments.
 `
 
 func runWatch(ctx context.Context, std *stdio, args []string) int {
@@ -79,7 +79,14 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 	var options ebpf.Options
 	var tier string
 	interval, duration := time.Second, time.Duration(0)
-	ports := flags.UintSlice("port", nil, "")
+	flags.Var(each(func(s string) error {
+		port := 0
+		if err := (number[int]{&port, 1, 65535}).Set(s); err != nil {
+			return err
+		}
+		options.Ports = append(options.Ports, uint16(port))
+		return nil
+	}), "port", "")
 	flags.Var(number[int]{&options.PID, 1, 1 << 22}, "pid", "")
 	netns := flags.String("netns", "", "")
 	flags.BoolVar(&options.AllNetns, "all-netns", false, "")
@@ -102,14 +109,10 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 		return std.misuse("watch", "unexpected argument %q", flags.Arg(0))
 	case *selftest && flags.NFlag() > 1:
 		return std.misuse("watch", "--selftest goes alone")
+	case options.AllNetns && (*netns != "" || options.PID != 0):
+		return std.misuse("watch", "--all-netns excludes --netns and --pid: those are in one")
 	case *asJSON && *metrics != "":
 		return std.misuse("watch", "--json and --metrics exclude each other")
-	}
-	for _, port := range *ports {
-		if port < 1 || port > 65535 {
-			return std.misuse("watch", "--port: %d is not in 1 to 65535", port)
-		}
-		options.Ports = append(options.Ports, uint16(port))
 	}
 	options.Netns, options.Most = netnsFile(*netns), ebpf.Tier(tier)
 	if *selftest {
@@ -194,7 +197,7 @@ func watchEach(ctx context.Context, o *ebpf.Observer, interval time.Duration, sh
 func serveMetrics(ctx context.Context, std *stdio, o *ebpf.Observer, addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return err
+		return fmt.Errorf("--metrics %s: want HOST:PORT, as in 127.0.0.1:9100: %w", addr, err)
 	}
 	fmt.Fprintf(std.err, "metrics at http://%s/metrics\n", l.Addr())
 	if host, _, err := net.SplitHostPort(l.Addr().String()); err == nil && !net.ParseIP(host).IsLoopback() {
