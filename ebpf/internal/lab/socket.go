@@ -123,18 +123,7 @@ func (ns *Namespace) ConnectWithData(to netip.AddrPort) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = s.setInt(unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
-	if err == nil {
-		err = unix.Connect(s.fd, sockaddr(to))
-	}
-	if err == nil || err == unix.EINPROGRESS {
-		err = s.Connected()
-	}
-	if err != nil {
-		s.Close()
-		return nil, err
-	}
-	return s, nil
+	return s.connect(to, s.setInt(unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0))
 }
 
 // ConnectFrom is Connect from an address of the namespace, with a port that the
@@ -148,6 +137,11 @@ func (ns *Namespace) ConnectFrom(from netip.Addr, to netip.AddrPort) (*Socket, e
 	if err = s.setInt(unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err == nil {
 		err = unix.Bind(s.fd, sockaddr(netip.AddrPortFrom(from, 0)))
 	}
+	return s.connect(to, err)
+}
+
+// connect connects a socket that was prepared, unless that failed.
+func (s *Socket) connect(to netip.AddrPort, err error) (*Socket, error) {
 	if err == nil {
 		err = unix.Connect(s.fd, sockaddr(to))
 	}
