@@ -37,9 +37,10 @@ drops and why, retransmits, resets, connects that fail or find no local port.
                     "delta" since the line before, by the names below
       --metrics ADDR   serve Prometheus metrics at http://ADDR/metrics instead
       --deep        exact peaks of accept queues, and the time spent in search of
-                    a local port; costs some percent for each connection
-      --tier T      be content with diag or proc; bpf is what is tried anyway
-      --run-stats   measure what the BPF programs cost; slows all of the machine's
+                    a local port; costs some percent for each connection; tier bpf
+      --tier T      bpf, diag or proc, or exit 1; without it, the first that is possible
+      --run-stats   measure what the BPF programs cost; slows all of the machine's;
+                    tier bpf, and CAP_SYS_ADMIN
       --selftest    provoke each fault in a throwaway network namespace, and compare
                     what was provoked, observed, and counted by the kernel
 
@@ -113,6 +114,8 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 		return std.misuse("watch", "--all-netns excludes --netns and --pid: those are in one")
 	case *asJSON && *metrics != "":
 		return std.misuse("watch", "--json and --metrics exclude each other")
+	case (options.Deep || options.RunStats) && tier != "" && tier != string(ebpf.TierBPF):
+		return std.misuse("watch", "--deep and --run-stats are of tier bpf: leave --tier %s out", tier)
 	}
 	options.Netns, options.Most = netnsFile(*netns), ebpf.Tier(tier)
 	if *selftest {
@@ -127,6 +130,14 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 		return exitFailed
 	}
 	defer observer.Close()
+	first, err := observer.Read()
+	if err == nil {
+		err = unmet(options, first)
+	}
+	if err != nil {
+		std.complain("watch", "%v", err)
+		return exitFailed
+	}
 	if duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, duration)
@@ -158,6 +169,30 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// unmet is what was asked for by name and is not to be had, and why. What was not
+// is done without, and said to be.
+func unmet(o ebpf.Options, s ebpf.Sample) error {
+	missing := ""
+	switch {
+	case o.Most != "" && s.Tier != o.Most:
+		missing = fmt.Sprintf("--tier %s is not possible; without it the tier is %s", o.Most, s.Tier)
+	case o.Deep && s.Tier != ebpf.TierBPF:
+		missing = fmt.Sprintf("--deep needs BPF programs; without it the tier is %s", s.Tier)
+	case o.RunStats && s.Cost.BPF == nil:
+		missing = fmt.Sprintf("--run-stats is not possible; without it the tier is %s", s.Tier)
+	default:
+		return nil
+	}
+	why := "the reason is not known"
+	if n := len(s.Unseen); n > 0 {
+		why = s.Unseen[n-1].Why // of the programs, which are tried last
+		if o.Most == ebpf.TierDiag {
+			why = s.Unseen[0].Why
+		}
+	}
+	return fmt.Errorf("%s: %s", missing, strings.Join(strings.Fields(why), " "))
 }
 
 // netnsFile is where ip netns keeps a namespace of this name.
