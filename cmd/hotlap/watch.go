@@ -26,10 +26,10 @@ const watchUsage = `Usage: hotlap watch [--port N]... [--pid N] [--netns NAME|FI
 See what the kernel does to TCP sockets: accept queues that fill, segments it
 drops and why, retransmits, resets, connects that fail or find no local port.
 
-  --port N          only connections from or to this port; may be repeated
+  --port N          only connections from or to this port; up to 16 times
   --pid N           only those of this process, and of the ports it listens on
   --netns NAME|FILE another network namespace: a name of ip netns, or a file
-  --all-netns       the sockets of every namespace
+  --all-netns       the sockets of every namespace; tier bpf
 
   -i, --interval T  between two views (1s)
   -d, --duration T  how long (until interrupted)
@@ -37,7 +37,8 @@ drops and why, retransmits, resets, connects that fail or find no local port.
                     "delta" since the line before, by the names below
       --metrics ADDR   serve Prometheus metrics at http://ADDR/metrics instead
       --deep        exact peaks of accept queues, and the time spent in search of
-                    a local port; costs some percent for each connection; tier bpf
+                    a local port (CAP_NET_ADMIN); costs some percent for each
+                    connection; tier bpf
       --tier T      bpf, diag or proc, or exit 1; without it, the first that is possible
       --run-stats   measure what the BPF programs cost; slows all of the machine's;
                     tier bpf, and CAP_SYS_ADMIN
@@ -74,6 +75,9 @@ and the kernel's own counters under "namespace" and "host", by the kernel's name
 Exit codes: 0 done or interrupted, and all rows of the self-test passed; 1 it could
 not be done, or one did not; 2 bad arguments.
 `
+
+// maxWatched is how many ports an observer takes.
+const maxWatched = 16
 
 func runWatch(ctx context.Context, std *stdio, args []string) int {
 	flags := pflag.NewFlagSet("watch", pflag.ContinueOnError)
@@ -114,8 +118,10 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 		return std.misuse("watch", "--all-netns excludes --netns and --pid: those are in one")
 	case *asJSON && *metrics != "":
 		return std.misuse("watch", "--json and --metrics exclude each other")
-	case (options.Deep || options.RunStats) && tier != "" && tier != string(ebpf.TierBPF):
-		return std.misuse("watch", "--deep and --run-stats are of tier bpf: leave --tier %s out", tier)
+	case len(options.Ports) > maxWatched:
+		return std.misuse("watch", "%d ports: at most %d can be watched; without any, all are", len(options.Ports), maxWatched)
+	case (options.Deep || options.RunStats || options.AllNetns) && tier != "" && tier != string(ebpf.TierBPF):
+		return std.misuse("watch", "--deep, --run-stats and --all-netns are of tier bpf: leave --tier %s out", tier)
 	}
 	options.Netns, options.Most = netnsFile(*netns), ebpf.Tier(tier)
 	if *selftest {
@@ -180,6 +186,8 @@ func unmet(o ebpf.Options, s ebpf.Sample) error {
 		missing = fmt.Sprintf("--tier %s is not possible; without it the tier is %s", o.Most, s.Tier)
 	case o.Deep && s.Tier != ebpf.TierBPF:
 		missing = fmt.Sprintf("--deep needs BPF programs; without it the tier is %s", s.Tier)
+	case o.AllNetns && s.Tier != ebpf.TierBPF:
+		missing = fmt.Sprintf("--all-netns needs BPF programs; without it the tier is %s", s.Tier)
 	case o.RunStats && s.Cost.BPF == nil:
 		missing = fmt.Sprintf("--run-stats is not possible; without it the tier is %s", s.Tier)
 	default:

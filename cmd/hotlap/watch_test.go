@@ -67,11 +67,25 @@ func TestWatchWithoutRoot(t *testing.T) {
 		{"--tier proc", exitOK, "hotlap watch  tier proc  "},
 		{"--tier bpf", exitFailed, "hotlap watch: --tier bpf is not possible; without it the tier is diag: " + capabilities},
 		{"--deep", exitFailed, "hotlap watch: --deep needs BPF programs; without it the tier is diag: " + capabilities},
+		{"--all-netns", exitFailed, "hotlap watch: --all-netns needs BPF programs; without it the tier is diag: " + capabilities},
 		{"--run-stats", exitFailed, "hotlap watch: --run-stats is not possible; without it the tier is diag: " + capabilities},
 	} {
 		out, code := asNobody(t, append([]string{"watch", "-d", "1ms"}, strings.Fields(c.args)...)...)
 		if code != c.code || !strings.Contains(out, c.want) || code != exitOK && out != c.want {
 			t.Errorf("%s: exit code %d, want %d\n%s\nwant in it: %s", c.args, code, c.code, out, c.want)
+		}
+	}
+}
+
+// A signal is how it is meant to end.
+func TestWatchInterrupted(t *testing.T) {
+	for _, c := range endings {
+		p := start(t, "watch", "--tier", "proc", "--json", "-i", "1ms")
+		p.stdout.line()
+		p.signal(c.signal)
+		p.exits(exitOK)
+		if said := p.stderr.rest(); said != "" {
+			t.Errorf("%v: it says %q", c.signal, said)
 		}
 	}
 }
