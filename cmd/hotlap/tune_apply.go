@@ -48,7 +48,7 @@ func runTuneApply(_ context.Context, std *stdio, args []string) int {
 	case *dryRun:
 		return exitOK
 	case impossible != nil: // nobody is asked for what is not to be had
-		return std.tuneResult("apply", *asJSON, notYet, fmt.Errorf("nothing was changed:\n%w", impossible))
+		return std.applied(*asJSON, notYet, o, fmt.Errorf("nothing was changed:\n%w", impossible))
 	case len(changes) == 0 && !o.Persist: // there is nothing to ask
 		return std.tuneResult("apply", *asJSON, notYet, nil)
 	case !*yes && !progress.IsTerminal(std.in):
@@ -58,13 +58,35 @@ func runTuneApply(_ context.Context, std *stdio, args []string) int {
 		return exitFailed
 	}
 	a, err := tune.Apply(changes, o)
-	if code := std.tuneResult("apply", *asJSON, a, err); code != exitOK {
+	if code := std.applied(*asJSON, a, o, err); code != exitOK || *asJSON {
 		return code
 	}
-	if !*asJSON {
-		p.applied(a)
+	if p.applied(a, o); p.err != nil {
+		std.complain("tune apply", "%v", p.err)
+		return exitFailed
 	}
 	return exitOK
+}
+
+// applied writes what was applied as JSON, where that is asked for, and says what
+// failed and what that leaves.
+func (s *stdio) applied(asJSON bool, a *tune.Applied, o tune.Options, err error) int {
+	code := s.tuneResult("apply", asJSON, a, err)
+	if code != exitOK {
+		fmt.Fprintf(s.err, "done: %s\nnot done: %s\n", names(a.Done), names(a.Rest))
+		if len(a.Done) > 0 {
+			fmt.Fprintf(s.err, "%s undoes what was done\n", undo(o))
+		}
+	}
+	return code
+}
+
+// undo is the command that undoes an apply.
+func undo(o tune.Options) string {
+	if o.Journal == tune.JournalDir {
+		return "hotlap tune rollback"
+	}
+	return "hotlap tune rollback --journal " + o.Journal
 }
 
 // tuneResult writes a result as JSON, where that is asked for, and says what
@@ -79,12 +101,6 @@ func (s *stdio) tuneResult(command string, asJSON bool, result any, err error) i
 		return exitOK
 	}
 	s.complain("tune "+command, "%v", err)
-	if a, ok := result.(*tune.Applied); ok {
-		fmt.Fprintf(s.err, "done: %s\nnot done: %s\n", names(a.Done), names(a.Rest))
-		if len(a.Done) > 0 {
-			fmt.Fprintln(s.err, "hotlap tune rollback undoes what was done")
-		}
-	}
 	return exitFailed
 }
 
@@ -159,8 +175,12 @@ func (p *sheet) notes(all []string) {
 
 func oneLine(value string) string { return orEmpty(strings.Join(strings.Fields(value), " ")) }
 
-func (p *sheet) applied(a *tune.Applied) {
-	p.printf("%d changed; hotlap tune rollback puts them back\n", len(a.Done))
+func (p *sheet) applied(a *tune.Applied, o tune.Options) {
+	if len(a.Done) > 0 {
+		p.printf("%d changed; %s puts them back\n", len(a.Done), undo(o))
+	} else {
+		p.printf("no setting changed\n")
+	}
 	if a.File != "" {
 		p.printf("written to %s\n", a.File)
 	}

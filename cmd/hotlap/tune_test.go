@@ -118,7 +118,7 @@ func TestTuneApplyAsks(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		code, says := exitOK, "1 changed; hotlap tune rollback puts them back"
+		code, says := exitOK, "1 changed; hotlap tune rollback --journal "
 		if want == "2" {
 			code, says = exitFailed, "hotlap tune apply: nothing was changed"
 		}
