@@ -41,16 +41,19 @@ LOAD (k and m mean thousand and million):
         --json               write it as JSON
 
 apply shows what it changes, and why, and asks:
-        --dry-run            end there
-        --yes                do not ask
-        --persist            write it to /etc/sysctl.d too, and what was applied before
+        --dry-run            end there: it needs no privilege
+    -y, --yes                do not ask
+        --persist            write it to /etc/sysctl.d too, and what was applied before;
+                             what would override it is said beforehand
         --journal DIR        where changes are recorded before they are made
                              (/var/lib/hotlap)
 rollback puts a value back only where the present one is what apply wrote:
         --force              elsewhere too
 
 All of it is about the network namespace it runs in; settings of the machine are
-only written from the first one.
+only written from the first one. check needs nothing. apply and rollback need root,
+or a user namespace that owns the network namespace (unshare -rn) and a --journal
+that can be written there: where that is missing, nobody is asked.
 
 Exit codes: 0 all is well, or done; 1 it failed: what was done and what was not is
 said; 2 bad arguments; 3 check found something that would hold the load back, or
@@ -153,7 +156,7 @@ func parseTune(std *stdio, f *pflag.FlagSet, args []string, knobs int) (code int
 	return exitOK, false
 }
 
-// writeJSON writes a result of tune; err is what made it incomplete.
+// writeJSON writes a result of tune.
 func writeJSON(std *stdio, v any) error {
 	e := json.NewEncoder(std.out)
 	e.SetIndent("", "  ")

@@ -32,17 +32,25 @@ func runTuneApply(_ context.Context, std *stdio, args []string) int {
 		text = std.err
 	}
 	p := &sheet{w: text, color: progress.Color(text)}
-	p.changes(d, changes, o.Persist)
+	p.changes(d, changes)
+	file, impossible := tune.Preview(changes, o)
+	p.file(file)
+	if impossible != nil && *dryRun {
+		p.printf("As things are, apply would fail:\n%v\n", impossible)
+	}
+	notYet := &tune.Applied{Done: []tune.Change{}, Rest: changes, Notes: file.Notes}
 	switch {
 	case p.err != nil:
 		std.complain("tune apply", "%v", p.err)
 		return exitFailed
 	case *dryRun && *asJSON:
-		return std.tuneResult("apply", *asJSON, &tune.Applied{Done: []tune.Change{}, Rest: changes}, nil)
+		return std.tuneResult("apply", *asJSON, notYet, nil)
 	case *dryRun:
 		return exitOK
+	case impossible != nil: // nobody is asked for what is not to be had
+		return std.applied(*asJSON, notYet, o, fmt.Errorf("nothing was changed:\n%w", impossible))
 	case len(changes) == 0 && !o.Persist: // there is nothing to ask
-		return std.tuneResult("apply", *asJSON, &tune.Applied{Done: changes}, nil)
+		return std.tuneResult("apply", *asJSON, notYet, nil)
 	case !*yes && !progress.IsTerminal(std.in):
 		return std.misuse("tune apply", "nobody can be asked: say --yes, or --dry-run")
 	case !*yes && !std.agree("Apply this?"):
@@ -50,13 +58,35 @@ func runTuneApply(_ context.Context, std *stdio, args []string) int {
 		return exitFailed
 	}
 	a, err := tune.Apply(changes, o)
-	if code := std.tuneResult("apply", *asJSON, a, err); code != exitOK {
+	if code := std.applied(*asJSON, a, o, err); code != exitOK || *asJSON {
 		return code
 	}
-	if !*asJSON {
-		p.applied(a)
+	if p.applied(a, o); p.err != nil {
+		std.complain("tune apply", "%v", p.err)
+		return exitFailed
 	}
 	return exitOK
+}
+
+// applied writes what was applied as JSON, where that is asked for, and says what
+// failed and what that leaves.
+func (s *stdio) applied(asJSON bool, a *tune.Applied, o tune.Options, err error) int {
+	code := s.tuneResult("apply", asJSON, a, err)
+	if code != exitOK {
+		fmt.Fprintf(s.err, "done: %s\nnot done: %s\n", names(a.Done), names(a.Rest))
+		if len(a.Done) > 0 {
+			fmt.Fprintf(s.err, "%s undoes what was done\n", undo(o))
+		}
+	}
+	return code
+}
+
+// undo is the command that undoes an apply.
+func undo(o tune.Options) string {
+	if o.Journal == tune.JournalDir {
+		return "hotlap tune rollback"
+	}
+	return "hotlap tune rollback --journal " + o.Journal
 }
 
 // tuneResult writes a result as JSON, where that is asked for, and says what
@@ -71,12 +101,6 @@ func (s *stdio) tuneResult(command string, asJSON bool, result any, err error) i
 		return exitOK
 	}
 	s.complain("tune "+command, "%v", err)
-	if a, ok := result.(*tune.Applied); ok {
-		fmt.Fprintf(s.err, "done: %s\nnot done: %s\n", names(a.Done), names(a.Rest))
-		if len(a.Done) > 0 {
-			fmt.Fprintln(s.err, "hotlap tune rollback undoes what was done")
-		}
-	}
 	return exitFailed
 }
 
@@ -100,7 +124,7 @@ func (s *stdio) agree(question string) bool {
 }
 
 // changes shows what is to be changed, and what is not.
-func (p *sheet) changes(d *tune.Diagnosis, changes []tune.Change, persist bool) {
+func (p *sheet) changes(d *tune.Diagnosis, changes []tune.Change) {
 	p.printf("%s\n\n", describe(d.Load))
 	for _, c := range changes {
 		p.printf("%s (%s)\n  - %s\n  + %s\n", c.Name, c.Scope, oneLine(c.From), oneLine(c.To))
@@ -121,21 +145,46 @@ func (p *sheet) changes(d *tune.Diagnosis, changes []tune.Change, persist bool) 
 			p.more("do one of: " + l.Advice())
 		}
 	}
-	if persist {
-		p.printf("And in /etc/sysctl.d, with what was applied before, for the next boot.\n")
+}
+
+// file shows what is to be written for the next boot, with what was applied
+// before, and what will be in its way.
+func (p *sheet) file(f tune.Persisted) {
+	switch {
+	case f.Path == "":
+		return
+	case len(f.Gone)+len(f.New) == 0:
+		p.printf("%s: nothing to change\n", f.Path)
+	default:
+		p.printf("%s (for the next boot)\n", f.Path)
+	}
+	for _, line := range f.Gone {
+		p.printf("  - %s\n", line)
+	}
+	for _, line := range f.New {
+		p.printf("  + %s\n", line)
+	}
+	p.notes(f.Notes)
+}
+
+func (p *sheet) notes(all []string) {
+	for _, n := range all {
+		p.printf("note: %s\n", n)
 	}
 }
 
 func oneLine(value string) string { return orEmpty(strings.Join(strings.Fields(value), " ")) }
 
-func (p *sheet) applied(a *tune.Applied) {
-	p.printf("%d changed; hotlap tune rollback puts them back\n", len(a.Done))
+func (p *sheet) applied(a *tune.Applied, o tune.Options) {
+	if len(a.Done) > 0 {
+		p.printf("%d changed; %s puts them back\n", len(a.Done), undo(o))
+	} else {
+		p.printf("no setting changed\n")
+	}
 	if a.File != "" {
 		p.printf("written to %s\n", a.File)
 	}
-	for _, n := range a.Notes {
-		p.printf("note: %s\n", n)
-	}
+	p.notes(a.Notes)
 	for _, c := range a.Done {
 		if c.Name == "net.core.somaxconn" {
 			p.printf("note: servers that run keep the queue they have: start them again\n")
@@ -176,7 +225,5 @@ func (p *sheet) rolledBack(r *tune.RolledBack) {
 	for _, l := range r.Left {
 		p.printf("%s is left: it is %s, not %s as apply set it. It was %s: --force puts that back\n", l.Name, oneLine(l.Value), oneLine(l.Ours), oneLine(l.Old))
 	}
-	for _, n := range r.Notes {
-		p.printf("note: %s\n", n)
-	}
+	p.notes(r.Notes)
 }

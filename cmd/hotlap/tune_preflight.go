@@ -1,9 +1,11 @@
 package main
 
 import (
-	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"strings"
+	"sync"
 
 	"hotlap/ebpf/tune"
 	"hotlap/engine"
@@ -18,14 +20,15 @@ func warnBeforehand(std *stdio, role tune.Role, c *engine.Config, urls []string,
 	}
 	// Connections are taken as kept alive: with Connection: close the engine lets
 	// the server close first, and then no port of ours waits.
-	l := tune.Load{For: role, Connections: c.Connections, Sources: sources(c.Sources), Destinations: destinations(urls, c)}
+	origins, places := destinations(urls, c, sync.OnceValue(readHosts))
+	l := tune.Load{For: role, Connections: c.Connections, Sources: sources(c.Sources), Destinations: places}
 	if requests > 0 {
 		l.Connections = int(min(int64(c.Connections), requests))
 	}
-	if l.Destinations == 0 { // as many as there are connections: no port is missed
+	if places == 0 { // as many as there are connections: no port is missed
 		l.Destinations = l.Connections
 	} else {
-		l.Connections = min(l.Connections, c.PerHost*l.Destinations)
+		l.Connections = min(l.Connections, c.PerHost*origins)
 	}
 	if w := tune.Warning(l); w != "" {
 		std.complain(string(role), "warning: %s", w)
@@ -41,24 +44,84 @@ func sources(prefixes []netip.Prefix) (n int) {
 	return min(n, most)
 }
 
-// destinations counts those of the URLs, 0 for unknown: a name may have any number
-// of addresses, and so may what the connections go to instead.
-func destinations(urls []string, c *engine.Config) int {
-	all := map[string]bool{}
+// destinations counts the origins of the URLs, and the addresses and ports that
+// connections to them may go to: 0 for unknown, as a name that only DNS knows may have
+// any number of addresses, and so may what the connections go to instead.
+func destinations(urls []string, c *engine.Config, hosts func() map[string][]netip.Addr) (origins, places int) {
+	seen, all := map[string]bool{}, map[netip.AddrPort]bool{}
 	for _, s := range urls {
 		u, err := url.Parse(s)
 		if err != nil || len(c.ConnectTo) > 0 {
-			return 0
-		}
-		if _, err := netip.ParseAddr(u.Hostname()); err != nil {
-			return 0
+			return 0, 0
 		}
 		if c.Proxy != nil {
 			if proxy, err := c.Proxy(u); proxy != nil || err != nil {
-				return 0
+				return 0, 0
 			}
 		}
-		all[u.Scheme+net.JoinHostPort(u.Hostname(), u.Port())] = true
+		port, ok := portOf(c, u)
+		if !ok {
+			return 0, 0
+		}
+		to := engine.HostPort{Host: strings.ToLower(u.Hostname()), Port: port}
+		origin := u.Scheme + "://" + to.String()
+		if seen[origin] {
+			continue
+		}
+		seen[origin] = true
+		addrs := addressesOf(c, to, hosts)
+		if len(addrs) == 0 {
+			return 0, 0
+		}
+		for _, a := range addrs {
+			all[a] = true
+		}
 	}
-	return len(all)
+	return len(seen), len(all)
+}
+
+// addressesOf are those of a host, without asking DNS; nil for unknown.
+func addressesOf(c *engine.Config, to engine.HostPort, hosts func() map[string][]netip.Addr) (all []netip.AddrPort) {
+	addrs, given := c.Resolve[to]
+	if a, err := netip.ParseAddr(to.Host); !given && err == nil {
+		addrs = []netip.Addr{a}
+	} else if !given {
+		addrs = hosts()[to.Host]
+	}
+	for _, a := range addrs {
+		if a = a.Unmap(); c.IPVersion == 0 || a.Is4() == (c.IPVersion == 4) {
+			all = append(all, netip.AddrPortFrom(a, to.Port))
+		}
+	}
+	return tune.Reachable(all)
+}
+
+// readHosts are the names in /etc/hosts, as are looked up before DNS is asked.
+// localhost is known without (RFC 6761 section 6.3).
+func readHosts() map[string][]netip.Addr {
+	text, _ := os.ReadFile("/etc/hosts") // without it names are not known
+	return parseHosts(string(text))
+}
+
+func parseHosts(text string) map[string][]netip.Addr {
+	all := map[string][]netip.Addr{}
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		a, err := netip.ParseAddr(f[0])
+		if err != nil {
+			continue
+		}
+		for _, name := range f[1:] {
+			name = strings.ToLower(name)
+			all[name] = append(all[name], a)
+		}
+	}
+	if all["localhost"] == nil {
+		all["localhost"] = []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
+	}
+	return all
 }

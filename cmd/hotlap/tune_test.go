@@ -48,6 +48,7 @@ func asNobody(t *testing.T, args ...string) (out string, code int) {
 // Without root check works, and apply says what it needs.
 func TestTuneWithoutRoot(t *testing.T) {
 	need.Root(t)
+	const needsRoot = "hotlap tune apply: nothing was changed:\nnet.ipv4.tcp_tw_reuse: needs root, or CAP_NET_ADMIN in the user namespace that owns this network namespace"
 	for _, c := range []struct {
 		args []string
 		code int
@@ -56,13 +57,37 @@ func TestTuneWithoutRoot(t *testing.T) {
 		{[]string{"check"}, exitOK, "Nothing here would hold this load back."},
 		{[]string{"check", "--no-keepalive", "-R", "5000"}, exitGate, "net.ipv4.tcp_tw_reuse                2 -> 1"},
 		{[]string{"apply", "--no-keepalive", "-R", "5000", "--dry-run"}, exitOK, "  - 2\n  + 1\n"},
-		{[]string{"apply", "--no-keepalive", "-R", "5000", "--yes"}, exitFailed,
-			"hotlap tune apply: nothing was changed:\nnet.ipv4.tcp_tw_reuse: needs root, or CAP_NET_ADMIN in the user namespace that owns this network namespace"},
+		{[]string{"apply", "--no-keepalive", "-R", "5000", "--dry-run"}, exitOK, "As things are, apply would fail:\nnet.ipv4.tcp_tw_reuse: needs root"},
+		{[]string{"apply", "--no-keepalive", "-R", "5000", "--yes"}, exitFailed, needsRoot},
+		{[]string{"apply", "--no-keepalive", "-R", "5000"}, exitFailed, needsRoot},
+		{[]string{"apply", "--no-keepalive", "-R", "5000"}, exitFailed, "done: nothing\nnot done: net.ipv4.tcp_tw_reuse\n"},
+		{[]string{"apply", "-c", "10"}, exitOK, "Nothing to change"},
 	} {
 		out, code := asNobody(t, append([]string{"tune"}, c.args...)...)
 		if code != c.code || !strings.Contains(out, c.want) {
 			t.Errorf("%v: exit code %d, want %d\n%s\nwant in it: %s", c.args, code, c.code, out, c.want)
 		}
+	}
+}
+
+// Nobody is asked on a terminal for what is not to be had.
+func TestTuneApplyDoesNotAsk(t *testing.T) {
+	need.Root(t)
+	screen, tty := terminal(t)
+	cmd := exec.Command("unshare", "-nm", "sh", "-c", `
+mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys &&
+hotlap tune apply -R 5000 --no-keepalive --journal "$0"; echo "code $?"`, filepath.Join(t.TempDir(), "journal"))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tty.Close()
+	shown := screen.hangUp()
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(shown, "[y/N]") || !strings.Contains(shown, "/proc/sys is mounted read-only here") || !strings.Contains(shown, "code 1\r\n") {
+		t.Errorf("%s", shown)
 	}
 }
 
@@ -93,7 +118,7 @@ func TestTuneApplyAsks(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		code, says := exitOK, "1 changed; hotlap tune rollback puts them back"
+		code, says := exitOK, "1 changed; hotlap tune rollback --journal "
 		if want == "2" {
 			code, says = exitFailed, "hotlap tune apply: nothing was changed"
 		}

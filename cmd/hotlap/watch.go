@@ -26,10 +26,10 @@ const watchUsage = `Usage: hotlap watch [--port N]... [--pid N] [--netns NAME|FI
 See what the kernel does to TCP sockets: accept queues that fill, segments it
 drops and why, retransmits, resets, connects that fail or find no local port.
 
-  --port N          only connections from or to this port; may be repeated
+  --port N          only connections from or to this port; up to 16 times
   --pid N           only those of this process, and of the ports it listens on
   --netns NAME|FILE another network namespace: a name of ip netns, or a file
-  --all-netns       the sockets of every namespace
+  --all-netns       the sockets of every namespace; tier bpf
 
   -i, --interval T  between two views (1s)
   -d, --duration T  how long (until interrupted)
@@ -37,9 +37,11 @@ drops and why, retransmits, resets, connects that fail or find no local port.
                     "delta" since the line before, by the names below
       --metrics ADDR   serve Prometheus metrics at http://ADDR/metrics instead
       --deep        exact peaks of accept queues, and the time spent in search of
-                    a local port; costs some percent for each connection
-      --tier T      be content with diag or proc; bpf is what is tried anyway
-      --run-stats   measure what the BPF programs cost; slows all of the machine's
+                    a local port (CAP_NET_ADMIN); costs some percent for each
+                    connection; tier bpf
+      --tier T      bpf, diag or proc, or exit 1; without it, the first that is possible
+      --run-stats   measure what the BPF programs cost; slows all of the machine's;
+                    tier bpf, and CAP_SYS_ADMIN
       --selftest    provoke each fault in a throwaway network namespace, and compare
                     what was provoked, observed, and counted by the kernel
 
@@ -73,6 +75,9 @@ and the kernel's own counters under "namespace" and "host", by the kernel's name
 Exit codes: 0 done or interrupted, and all rows of the self-test passed; 1 it could
 not be done, or one did not; 2 bad arguments.
 `
+
+// maxWatched is how many ports an observer takes.
+const maxWatched = 16
 
 func runWatch(ctx context.Context, std *stdio, args []string) int {
 	flags := pflag.NewFlagSet("watch", pflag.ContinueOnError)
@@ -113,6 +118,10 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 		return std.misuse("watch", "--all-netns excludes --netns and --pid: those are in one")
 	case *asJSON && *metrics != "":
 		return std.misuse("watch", "--json and --metrics exclude each other")
+	case len(options.Ports) > maxWatched:
+		return std.misuse("watch", "%d ports: at most %d can be watched; without any, all are", len(options.Ports), maxWatched)
+	case (options.Deep || options.RunStats || options.AllNetns) && tier != "" && tier != string(ebpf.TierBPF):
+		return std.misuse("watch", "--deep, --run-stats and --all-netns are of tier bpf: leave --tier %s out", tier)
 	}
 	options.Netns, options.Most = netnsFile(*netns), ebpf.Tier(tier)
 	if *selftest {
@@ -127,6 +136,14 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 		return exitFailed
 	}
 	defer observer.Close()
+	first, err := observer.Read()
+	if err == nil {
+		err = unmet(options, first)
+	}
+	if err != nil {
+		std.complain("watch", "%v", err)
+		return exitFailed
+	}
 	if duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, duration)
@@ -158,6 +175,32 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// unmet is what was asked for by name and is not to be had, and why. What was not
+// is done without, and said to be.
+func unmet(o ebpf.Options, s ebpf.Sample) error {
+	missing := ""
+	switch {
+	case o.Most != "" && s.Tier != o.Most:
+		missing = fmt.Sprintf("--tier %s is not possible; without it the tier is %s", o.Most, s.Tier)
+	case o.Deep && s.Tier != ebpf.TierBPF:
+		missing = fmt.Sprintf("--deep needs BPF programs; without it the tier is %s", s.Tier)
+	case o.AllNetns && s.Tier != ebpf.TierBPF:
+		missing = fmt.Sprintf("--all-netns needs BPF programs; without it the tier is %s", s.Tier)
+	case o.RunStats && s.Cost.BPF == nil:
+		missing = fmt.Sprintf("--run-stats is not possible; without it the tier is %s", s.Tier)
+	default:
+		return nil
+	}
+	why := "the reason is not known"
+	if n := len(s.Unseen); n > 0 {
+		why = s.Unseen[n-1].Why // of the programs, which are tried last
+		if o.Most == ebpf.TierDiag {
+			why = s.Unseen[0].Why
+		}
+	}
+	return fmt.Errorf("%s: %s", missing, strings.Join(strings.Fields(why), " "))
 }
 
 // netnsFile is where ip netns keeps a namespace of this name.

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
-	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 )
 
 // A Change is a value that a knob is to be given.
@@ -20,8 +18,8 @@ type Change struct {
 	// is any.
 	From string `json:"from"`
 	To   string `json:"to"`
-	Why  string `json:"why"`
-	Risk string `json:"risk"`
+	Why  string `json:"why,omitempty"`
+	Risk string `json:"risk,omitempty"`
 }
 
 // Changes are what was advised, in the order in which it is to be written: of
@@ -90,7 +88,7 @@ func Apply(changes []Change, o Options) (*Applied, error) {
 	o.complete()
 	a := &Applied{Done: []Change{}, Rest: slices.Clone(changes)}
 	if err := o.possible(changes); err != nil {
-		return a, err
+		return a, fmt.Errorf("nothing was changed:\n%w", err)
 	}
 	if len(changes) == 0 && !o.Persist {
 		return a, nil
@@ -123,8 +121,8 @@ func Apply(changes []Change, o Options) (*Applied, error) {
 		if err := w.file(p); err != nil {
 			return a, err
 		}
-		if a.Notes = p.notes; p.text != "" {
-			a.File = p.path
+		if a.Notes = p.Notes; p.text != "" {
+			a.File = p.Path
 		}
 	}
 	return a, nil
@@ -141,14 +139,31 @@ func (o *Options) possible(changes []Change) error {
 	if o.Persist {
 		if !o.anywhere && !initialNamespace() {
 			errs = append(errs, errors.New("--persist is for the initial network namespace: a file of sysctl.d is not this namespace's"))
-		} else if err := unix.Access(o.dir(), unix.W_OK); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		} else if err := makeable(o.dir()); err != nil {
 			errs = append(errs, fmt.Errorf("--persist needs to write into %s: %w", o.dir(), err))
+		} else if err := o.restorable(); err != nil {
+			errs = append(errs, err)
 		}
 	}
-	if len(errs) > 0 {
-		return fmt.Errorf("nothing was changed:\n%w", errors.Join(errs...))
+	return errors.Join(errs...)
+}
+
+// Preview says what is known of an Apply before it: what it would write into
+// sysctl.d, and, as its error, what would keep it from anything. It writes and
+// locks nothing.
+func Preview(changes []Change, o Options) (Persisted, error) {
+	o.complete()
+	if len(changes) == 0 && !o.Persist {
+		return Persisted{}, nil
 	}
-	return nil
+	j := &journal{dir: o.Journal}
+	k, err := thisKey()
+	err = errors.Join(o.possible(changes), err, j.possible(), j.read())
+	if !o.Persist || !o.anywhere && !initialNamespace() {
+		return Persisted{}, err
+	}
+	p, perr := o.persist(changes, j, k)
+	return p, errors.Join(err, perr)
 }
 
 func (c *Change) possible() error {
@@ -217,27 +232,24 @@ func (w *writer) change(c *Change) error {
 }
 
 // file writes the file of sysctl.d.
-func (w *writer) file(p *persisted) error {
+func (w *writer) file(p Persisted) error {
 	if p.text == "" {
 		return nil
 	}
-	old, err := readFile(p.path)
+	old, err := readFile(p.Path)
 	if err != nil || old != nil && *old == p.text {
 		return err
 	}
-	if old != nil && !utf8.ValidString(*old) { // the journal's JSON would change it
-		return fmt.Errorf("--persist: %s is there already, and is not UTF-8, so it could not be put back: move it away", p.path)
-	}
-	if err := os.MkdirAll(p.dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(p.Path), 0o755); err != nil {
 		return err
 	}
 	if err := w.record("", old, p.text); err != nil {
 		return err
 	}
-	if err := writeFile(p.path, []byte(p.text)); err != nil {
+	if err := writeFile(p.Path, []byte(p.text)); err != nil {
 		return fmt.Errorf("--persist: %w", err)
 	}
-	w.step("wrote " + p.path)
+	w.step("wrote " + p.Path)
 	return nil
 }
 

@@ -105,6 +105,28 @@ func openJournal(dir string) (j *journal, err error) {
 	return j, nil
 }
 
+// possible looks for what would keep a journal from being written, without making
+// or locking it.
+func (j *journal) possible() error {
+	if err := makeable(j.dir); err != nil {
+		return fmt.Errorf("the journal's directory: %s: %w: be root, or name another with --journal", j.dir, err)
+	}
+	if _, err := os.Stat(j.dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return trusted(j.dir)
+}
+
+// makeable says why a directory, which may not be there yet, could not be written
+// into.
+func makeable(dir string) error {
+	err := unix.Access(dir, unix.W_OK|unix.X_OK)
+	if above := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && above != dir {
+		return makeable(above)
+	}
+	return err
+}
+
 // trusted refuses a directory in which somebody else can put a journal of his own
 // making, or a link: what is in it is written to the kernel and to /etc.
 func trusted(dir string) error {

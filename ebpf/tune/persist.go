@@ -8,33 +8,51 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // persistedName is the file in /etc/sysctl.d. What sorts after it overrides it.
 const persistedName = "90-hotlap.conf"
 
-// persisted is the file that makes changes outlive a reboot.
-type persisted struct {
-	dir, path string
-	text      string // "" is nothing to write
-	notes     []string
+// Persisted is the file that makes changes outlive a reboot.
+type Persisted struct {
+	Path string
+	// Gone and New are its lines that set something, as far as they change.
+	Gone, New []string
+	// Notes say what may be in its way at the next boot.
+	Notes []string
+
+	text string // "" is nothing to write
 }
 
 func (o *Options) dir() string { return filepath.Join(o.Root, "etc/sysctl.d") }
 
+func (o *Options) file() string { return filepath.Join(o.dir(), persistedName) }
+
+// restorable says why a file that is there already could not be put back: the
+// journal's JSON would change it.
+func (o *Options) restorable() error {
+	old, err := readFile(o.file())
+	if err == nil && old != nil && !utf8.ValidString(*old) {
+		err = fmt.Errorf("--persist: %s is there already, and is not UTF-8, so it could not be put back: move it away", o.file())
+	}
+	return err
+}
+
 // persist makes the file: of these changes, what the journal says was applied
 // before in this boot and is still so, and what the file has already.
-func (o *Options) persist(changes []Change, j *journal, k key) (*persisted, error) {
-	p := &persisted{dir: o.dir(), path: filepath.Join(o.dir(), persistedName)}
+func (o *Options) persist(changes []Change, j *journal, k key) (p Persisted, err error) {
+	p.Path = o.file()
 	values := map[string]string{}
-	old, err := readFile(p.path)
+	old, err := readFile(p.Path)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	if old != nil {
-		for name, value := range assignments(*old) {
-			values[name] = value
-		}
+	if old == nil {
+		old = new(string)
+	}
+	for name, value := range assignments(*old) {
+		values[name] = value
 	}
 	for _, e := range j.entries {
 		if e.Knob != "" && e.Boot == k.boot && e.Netns == k.netns {
@@ -49,7 +67,8 @@ func (o *Options) persist(changes []Change, j *journal, k key) (*persisted, erro
 	if len(values) > 0 {
 		p.text = persistedText(values)
 	}
-	p.notes = o.persistNotes(values)
+	p.Gone, p.New = without(settings(*old), settings(p.text)), without(settings(p.text), settings(*old))
+	p.Notes = o.persistNotes(values)
 	return p, nil
 }
 
@@ -81,6 +100,19 @@ func assignments(text string) iter.Seq2[string, string] {
 			}
 		}
 	}
+}
+
+// settings are the lines of such a file that set something.
+func settings(text string) (lines []string) {
+	for name, value := range assignments(text) {
+		lines = append(lines, name+" = "+value)
+	}
+	return lines
+}
+
+// without is a list without what another has too.
+func without(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
 }
 
 // persistNotes says what may be in the way at the next boot.

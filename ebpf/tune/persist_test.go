@@ -115,3 +115,66 @@ func TestNothingToPersist(t *testing.T) {
 	}
 	w.same("nothing applied", w.everything(), before)
 }
+
+// What Apply would write, and what will be in its way, is known before.
+func TestPreview(t *testing.T) {
+	w := newWorld(t)
+	w.options.Persist = true
+	w.apply(Change{Name: twReuse, To: "1"})
+	name := filepath.Join(w.options.Root, "etc/sysctl.d", persistedName)
+	if err := os.WriteFile(name, []byte("# kept\nnet.core.somaxconn=99\nvm.swappiness = 10\nnet.ipv4.tcp_tw_reuse = 1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	local := filepath.Join(w.options.Root, "etc/sysctl.d/99-local.conf")
+	if err := os.WriteFile(local, []byte("net.core.somaxconn = 128\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before := w.everything()
+	changes := []Change{{Name: "net.core.somaxconn", To: "16384"}}
+	preview := func(o Options) (p Persisted, err error) {
+		w.do(func() error {
+			p, err = Preview(changes, o)
+			return nil
+		})
+		return p, err
+	}
+	p, err := preview(w.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Path != name || strings.Join(p.Gone, "; ") != "net.core.somaxconn = 99; vm.swappiness = 10" || strings.Join(p.New, "; ") != "net.core.somaxconn = 16384" {
+		t.Errorf("%+v", p)
+	}
+	if len(p.Notes) == 0 {
+		t.Fatal("no notes")
+	}
+	contains(t, p.Notes[0], local+" sets net.core.somaxconn to 128, and comes after ours")
+	w.same("previewed", w.everything(), before)
+
+	// It is what is written then.
+	a := w.apply(changes...)
+	if strings.Join(a.Notes, "; ") != strings.Join(p.Notes, "; ") || a.File != name {
+		t.Errorf("%+v", a)
+	}
+	if p, err = preview(w.options); err != nil || len(p.Gone)+len(p.New) != 0 {
+		t.Errorf("applied already: %+v, %v", p, err)
+	}
+
+	// All that is in the way is said at once, before anything is locked.
+	o := w.options
+	o.Journal, changes = filepath.Join(name, "journal"), []Change{{Name: "net.ipv4.tcp_fin_timeout", To: "1"}}
+	if p, err = preview(o); err == nil {
+		t.Fatal("it passed")
+	}
+	contains(t, err.Error(), "the advice is to leave it")
+	contains(t, err.Error(), "the journal's directory: "+o.Journal)
+	if p.Path != name {
+		t.Errorf("what would be written is not said: %+v", p)
+	}
+	if err := os.Chmod(w.options.Journal, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = preview(w.options); err == nil || !strings.Contains(err.Error(), "is no place for the journal") {
+		t.Errorf("%v", err)
+	}
+}

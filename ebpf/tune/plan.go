@@ -241,14 +241,33 @@ func churnLimit(l Load, m *Machine) Limit {
 	if r.OK {
 		return r
 	}
-	if needReuse(l, m).Want != "" {
-		r.Fixes = append(r.Fixes, "set tcp_tw_reuse=1")
-	}
-	if wide, _, _ := wider(l, m); wide != "" {
-		r.Fixes = append(r.Fixes, "widen ip_local_port_range")
+	if knobs := churnKnobs(l, m); knobs != "" {
+		r.Fixes = append(r.Fixes, knobs)
 	}
 	r.Fixes = append(r.Fixes, "add source addresses", "keep connections alive", "let the server close first")
 	return r
+}
+
+// churnKnobs says which knobs help a load that makes more connections than there
+// are ports for: all of them together, and how far if that is not far enough.
+func churnKnobs(l Load, m *Machine) string {
+	var do []string
+	if needTimestamps(l, m).Want != "" {
+		do = append(do, "set tcp_timestamps=1")
+	}
+	if needReuse(l, m).Want != "" {
+		do = append(do, "set tcp_tw_reuse=1")
+	}
+	wide, reserved, _ := wider(l, m)
+	if wide != "" {
+		do = append(do, "widen ip_local_port_range")
+	}
+	after := reusing(l, m).with(portRange, wide).with(reservedPorts, reserved)
+	text := strings.Join(do, " and ")
+	if text != "" && !suffices(l, after) {
+		text += fmt.Sprintf(" (which gives %s/s)", count(PortsFor(l, after).PerSecond))
+	}
+	return text
 }
 
 func (l Load) fromSources() string {

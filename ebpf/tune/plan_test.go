@@ -373,3 +373,23 @@ func TestPortSet(t *testing.T) {
 		}
 	}
 }
+
+// The knobs that help are one advice together: each alone would not do.
+func TestChurnKnobs(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		rate float64
+		m    *Machine
+		want string
+	}{
+		{"reuse will do", 5000, aMachine(), "set tcp_tw_reuse=1"},
+		{"reuse and more ports", 30_000, aMachine(), "set tcp_tw_reuse=1 and widen ip_local_port_range"},
+		{"no timestamps", 5000, aMachine(timestamps + "=0"), "set tcp_timestamps=1 and set tcp_tw_reuse=1"},
+		{"not far enough", 90_000, aMachine(twReuse + "=1"), "widen ip_local_port_range (which gives 55,296/s)"},
+		{"nothing is left to do", 90_000, aMachine(twReuse+"=1", portRange+"=1024 65535"), ""},
+	} {
+		if got := churnKnobs(Load{NoKeepAlive: true, Rate: c.rate}.Complete(), c.m); got != c.want {
+			t.Errorf("%s: %q, want %q", c.what, got, c.want)
+		}
+	}
+}

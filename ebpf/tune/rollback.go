@@ -142,7 +142,7 @@ func (r *RolledBack) undo(history []entry, o *Options) (left bool, err error) {
 	if again, err := t.read(); err != nil || !t.same(again, old) {
 		return false, errors.Join(err, fmt.Errorf("%s could not be put back to %q: it is %q", t.name(), t.show(old), t.show(again)))
 	}
-	r.Restored = append(r.Restored, Change{Name: t.name(), From: t.show(now), To: t.show(old)})
+	r.Restored = append(r.Restored, Change{Name: t.name(), Scope: t.scope(), From: t.show(now), To: t.show(old)})
 	return false, nil
 }
 
@@ -181,9 +181,17 @@ func (t *target) before(history []entry, now *string) (ours, old *string, done b
 
 func (t *target) name() string {
 	if t.knob == "" {
-		return filepath.Join(t.o.dir(), persistedName)
+		return t.o.file()
 	}
 	return t.knob
+}
+
+// scope is the machine's for the file, which is read when it comes up.
+func (t *target) scope() Scope {
+	if k, ok := Find(t.knob); ok {
+		return k.Scope
+	}
+	return Host
 }
 
 func (t *target) read() (*string, error) {
