@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections import deque
 from functools import partial
 from typing import (
@@ -16,6 +17,7 @@ from ._process import Connection, Options, Process, Socket, find_binary
 from ._wire import FILL, NOT_SENT, READ_SIZE, UNSENT_MOST, Asked, Wire, check_stream, share_of
 
 END_SECONDS = 2.0  # for the engine to end by itself
+_END_TURNS = 4  # of the loop, for tasks to end with an error: asyncio.wait_for hands it on twice before Python 3.12
 
 
 class Client:
@@ -84,6 +86,10 @@ class Client:
         self._streams: Set[_Stream] = set()
         self._queue: Deque[asyncio.Future[None]] = deque()  # requests that wait for room
         self._askers: Deque[asyncio.Future[Dict[str, Any]]] = deque()  # of statistics
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()  # that ran when it ended
+        self._owner: Optional[asyncio.Task[Any]] = None  # that opened the client
+        self._told = False  # somebody has got the error that ended all
+        self._untold: Optional[weakref.ref[asyncio.Task[Any]]] = None  # a task that nobody awaits: see _retrieve
 
     # Life.
 
@@ -91,6 +97,7 @@ class Client:
         if self._connection is not None:
             raise RuntimeError("a Client is used once: make another")
         self._loop = loop = asyncio.get_running_loop()
+        self._owner = asyncio.current_task()
         if self._socket is not None:
             self._connection = Socket(self._socket)
         else:
@@ -107,6 +114,8 @@ class Client:
     async def __aexit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], traceback: object
     ) -> None:
+        if kind is not None:
+            self._tell()
         await self._close(canceled=kind is not None and not issubclass(kind, Exception))
 
     async def aclose(self) -> None:
@@ -128,7 +137,12 @@ class Client:
                 if idle and not canceled:
                     connection.end_input()
                     await asyncio.wait([ended], timeout=END_SECONDS)
+            if not canceled:
+                for _ in range(_END_TURNS):
+                    await asyncio.sleep(0)
         finally:  # also where the task is canceled: no process stays behind
+            for task in self._tasks:
+                task.remove_done_callback(self._task_done)
             self._loop.remove_reader(connection.read_fd)
             connection.end(0.5)
 
@@ -141,6 +155,36 @@ class Client:
             _end_all(futures, None if canceled else why)
         if self._started is not None and not self._started.done():
             self._started.set_exception(EngineError(why))
+        for task in asyncio.all_tasks(self._loop):  # also those that wait for one that waits for us
+            task.add_done_callback(self._task_done)
+            self._tasks.add(task)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._loop.call_soon(self._retrieve, task)  # behind those who await it
+
+    def _retrieve(self, task: asyncio.Task[Any]) -> None:
+        """asyncio prints the error of each task that nobody awaits. Of those that
+        end because the engine did that would be a storm: it is left one of them,
+        and none if somebody has been told."""
+        e = task._exception  # exception() would retrieve those of others, too
+        if not task._log_traceback or not isinstance(e, EngineError) or e.args != (self._dead,):
+            return
+        if self._told or self._untold is not None:
+            task.exception()
+        else:
+            self._untold = weakref.ref(task)
+
+    def _tell(self) -> None:
+        """Somebody has got the error, or one of their own."""
+        self._told = True
+        task = self._untold() if self._untold is not None else None
+        if task is not None:
+            task.exception()
+
+    def _raised(self) -> None:
+        """An EngineError is about to be raised to those who called."""
+        if asyncio.current_task() is self._owner:
+            self._tell()
 
     @property
     def pid(self) -> Optional[int]:
@@ -210,6 +254,9 @@ class Client:
             wire.cancel([ident])
             self._flush_soon()
             raise
+        except EngineError:
+            self._raised()
+            raise
         if response._kind:
             error = response.error
             assert error is not None
@@ -227,6 +274,8 @@ class Client:
             if turn.done() and not turn.cancelled() and turn.exception() is None:  # given, and not taken
                 self._wire.room += 1
                 self._pass_on()
+            if self._dead is not None:
+                self._raised()
             raise
         self._wire.room += 1  # that _give_turns kept for us
         self._check()
@@ -268,6 +317,9 @@ class Client:
                 for _ in range(n):
                     s.open -= 1
                     yield take()
+        except EngineError:
+            self._raised()
+            raise
         finally:
             self._streams.discard(s)
             s.stop()
@@ -283,7 +335,11 @@ class Client:
         if len(self._askers) == 1:
             self._wire.ask_stats()
             self._flush_soon()
-        return await answer
+        try:
+            return await answer
+        except EngineError:
+            self._raised()
+            raise
 
     def _answer_stats(self, stats: Dict[str, Any]) -> None:
         for f in self._askers:
@@ -293,6 +349,7 @@ class Client:
 
     def _check(self) -> None:
         if self._dead is not None:
+            self._raised()
             raise EngineError(self._dead)
         if self._connection is None:
             raise RuntimeError("use the Client in an async with statement")
