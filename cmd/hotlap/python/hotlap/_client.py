@@ -8,7 +8,8 @@ import weakref
 from collections import deque
 from functools import partial
 from typing import (
-    Any, AsyncGenerator, AsyncIterable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple, Type, Union,
+    Any, AsyncGenerator, AsyncIterable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type,
+    Union,
 )  # fmt: skip
 
 from ._errors import EngineError
@@ -31,7 +32,7 @@ class Client:
     a connection, or "auto"; see README.md before you use it with servers that
     you do not know. rate and host_rate are requests per second. Times are in
     seconds: timeout (30) is for one attempt, connect_timeout (10) for resolving
-    and connecting, read_timeout (15) for silence. retries is how many further
+    and connecting, read_timeout (15) for silence; math.inf is none. retries is how many further
     attempts idempotent requests get. headers go with every request. verify is
     False, or the path of certificates to trust; cert the path of a client's
     certificate, or of it and its key. max_body is how many bytes of a body are
@@ -61,7 +62,7 @@ class Client:
         max_body: Optional[int] = None,
         max_memory: Optional[int] = None,
         max_in_flight: Optional[int] = None,
-        flags: Tuple[str, ...] = (),
+        flags: Sequence[str] = (),
         binary: Union[str, "os.PathLike[str]", None] = None,
         socket: Optional[str] = None,
     ) -> None:
@@ -576,5 +577,6 @@ class _Stream:
             self.wake()
 
     def stop(self) -> None:
-        if self.puller is not None and not self.puller.cancel() and not self.puller.cancelled():
-            self.puller.exception()  # seen, or of no interest any more
+        puller, self.puller = self.puller, None  # it has us, too: then the iterable would stay until Python collects garbage
+        if puller is not None and not puller.cancel() and not puller.cancelled():
+            puller.exception()  # seen, or of no interest any more
