@@ -184,7 +184,7 @@ class Client:
 
     def _raised(self) -> None:
         """An EngineError is about to be raised to those who called."""
-        if asyncio.current_task() is self._owner:
+        if asyncio.current_task(self._loop) is self._owner:
             self._tell()
 
     @property
