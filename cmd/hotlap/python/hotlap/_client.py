@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from functools import partial
 from typing import (
     Any, AsyncGenerator, AsyncIterable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type,
@@ -85,7 +85,7 @@ class Client:
         self._started: Optional[asyncio.Future[None]] = None
         self._ended: Optional[asyncio.Future[None]] = None
         self._streams: Set[_Stream] = set()
-        self._queue: Deque[asyncio.Future[None]] = deque()  # requests that wait for room
+        self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # requests that wait for room
         self._askers: Deque[asyncio.Future[Dict[str, Any]]] = deque()  # of statistics
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()  # that ran when it ended
         self._owner: Optional[asyncio.Task[Any]] = None  # that opened the client
@@ -152,8 +152,9 @@ class Client:
         self._dead = why
         lost: List[Any] = [r._done for r in self._wire.abandon()]
         answers = deque(d.args[0] for d in lost if isinstance(d, partial))
-        for futures in (answers, self._queue, self._askers, *(s.waiters() for s in self._streams)):
+        for futures in (answers, deque(self._queue), self._askers, *(s.waiters() for s in self._streams)):
             _end_all(futures, None if canceled else why)
+        self._queue.clear()
         if self._started is not None and not self._started.done():
             self._started.set_exception(EngineError(why))
         for task in asyncio.all_tasks(self._loop):  # also those that wait for one that waits for us
@@ -268,10 +269,11 @@ class Client:
         """Waits for a place in the window, behind those who came before. It is
         to be taken at once, or to be passed on."""
         turn: asyncio.Future[None] = self._loop.create_future()
-        self._queue.append(turn)
+        self._queue[turn] = None
         try:
             await turn
         except BaseException:
+            self._queue.pop(turn, None)
             if turn.done() and not turn.cancelled() and turn.exception() is None:  # given, and not taken
                 self._wire.room += 1
                 self._pass_on()
@@ -399,7 +401,7 @@ class Client:
 
     def _give_turns(self) -> None:
         while self._queue and self._wire.room > 0 and self._unsent_size <= UNSENT_MOST:
-            f = self._queue.popleft()
+            f, _ = self._queue.popitem(last=False)
             if not f.done():
                 f.set_result(None)
                 self._wire.room -= 1

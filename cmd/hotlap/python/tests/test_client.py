@@ -93,6 +93,24 @@ class RequestsTest(TestCase):
 
         run(main())
 
+    def test_those_who_gave_up_waiting_are_forgotten(self) -> None:
+        async def main() -> None:
+            async with hotlap.Client(max_in_flight=1) as c:
+                slow = asyncio.ensure_future(c.get(target() + "/delay/60000"))
+                while not c.in_flight:
+                    await asyncio.sleep(0)
+                waits = [asyncio.ensure_future(c.get(u)) for u in urls(100)]
+                await asyncio.sleep(0)
+                self.assertEqual(len(c._queue), 100)
+                for w in waits[:99]:
+                    w.cancel()
+                await asyncio.sleep(0)
+                self.assertEqual(len(c._queue), 1)
+                slow.cancel()
+                self.assertEqual((await waits[99]).text, "/item/99")
+
+        run(main())
+
     def test_a_place_that_is_not_taken_is_passed_on(self) -> None:
         """There is one place. The next in line is canceled in the very turn that
         gave it the place, or has a request that cannot be sent: the one behind gets it."""
