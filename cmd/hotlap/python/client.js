@@ -22,13 +22,15 @@ function frame(type, count, parts) {
 class Client {
   constructor({ binary = process.env.HOTLAP_BIN || 'hotlap', flags = [] } = {}) {
     this.pending = new Map(); // id -> what to do with its result
-    this.queue = []; // requests that the window has no room for
+    this.queue = new Map(); // requests that the window has no room for, by id
     this.batch = []; // requests of this turn: they share a frame
     this.batchBytes = 0;
     this.nextId = 1n;
     this.window = 0; // known with HELLO
     this.sent = 0; // requests without a result
-    this.unread = NOTHING;
+    this.unread = []; // chunks that begin with a frame that is not complete
+    this.unreadBytes = 0;
+    this.wanted = HEADER; // the size at which it is worth joining them
     this.process = spawn(binary, ['pipe', `--parent=${process.pid}`, ...flags], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.process.on('error', (e) => this.end(e));
     this.process.stdin.on('error', () => {}); // its end says more
@@ -53,18 +55,18 @@ class Client {
     entry.writeUInt16LE(texts[0].length, 24);
     entry.writeUInt16LE(body === null ? 0 : 1, 26);
     return new Promise((resolve, reject) => {
-      this.pending.set(id, { resolve, reject });
-      this.queue.push({ id, entry, rest: Buffer.concat([...texts, content]) });
+      const abort = () => this.cancel(id);
+      const forget = () => signal?.removeEventListener('abort', abort);
+      this.pending.set(id, { resolve, reject, forget });
+      this.queue.set(id, { id, entry, rest: Buffer.concat([...texts, content]) });
       this.send();
-      signal?.addEventListener('abort', () => this.cancel(id), { once: true });
-      if (signal?.aborted) this.cancel(id);
+      signal?.addEventListener('abort', abort, { once: true });
+      if (signal?.aborted) abort();
     });
   }
 
   cancel(id) {
-    const at = this.queue.findIndex((q) => q.id === id);
-    if (at >= 0) {
-      this.queue.splice(at, 1);
+    if (this.queue.delete(id)) {
       const error = { kind: 'canceled', phase: 'queue', message: 'it was not sent' };
       this.settle(id, 'resolve', { status: 0, head: NOTHING, body: NOTHING, error, remote: '', totalUs: 0 });
       return;
@@ -76,8 +78,10 @@ class Client {
 
   // Puts what the window has room for into the frame of this turn.
   send() {
-    while (this.sent < this.window && this.queue.length > 0) {
-      const q = this.queue.shift(), size = REQUEST + q.rest.length;
+    for (const q of this.queue.values()) {
+      if (this.sent >= this.window) return;
+      this.queue.delete(q.id);
+      const size = REQUEST + q.rest.length;
       if (size > this.hello.max_frame) {
         this.settle(q.id, 'reject', new RangeError(`a request of ${size} bytes, at most ${this.hello.max_frame}`));
         continue;
@@ -99,18 +103,26 @@ class Client {
   }
 
   settle(id, how, value) {
-    this.pending.get(id)[how](value);
+    const asked = this.pending.get(id);
     this.pending.delete(id);
+    asked.forget();
+    asked[how](value);
   }
 
+  // Takes frames from what has come. Chunks are joined once, when a frame is complete.
   read(data) {
-    let buf = this.unread.length > 0 ? Buffer.concat([this.unread, data]) : data;
-    while (buf.length >= HEADER && buf.length >= HEADER + buf.readUInt32LE(8)) {
-      const end = HEADER + buf.readUInt32LE(8);
-      this.take(buf.readUInt32LE(0), buf.readUInt32LE(4), buf.subarray(HEADER, end));
-      buf = buf.subarray(end);
+    this.unread.push(data);
+    this.unreadBytes += data.length;
+    if (this.unreadBytes < this.wanted) return;
+    let buf = this.unread.length > 1 ? Buffer.concat(this.unread) : data;
+    for (;;) {
+      this.wanted = buf.length < HEADER ? HEADER : HEADER + buf.readUInt32LE(8);
+      if (buf.length < this.wanted) break;
+      this.take(buf.readUInt32LE(0), buf.readUInt32LE(4), buf.subarray(HEADER, this.wanted));
+      buf = buf.subarray(this.wanted);
     }
-    this.unread = buf;
+    this.unread = [buf];
+    this.unreadBytes = buf.length;
   }
 
   take(type, count, payload) {
@@ -141,8 +153,7 @@ class Client {
 
   end(error) {
     this.gone = this.gone || error;
-    for (const { reject } of this.pending.values()) reject(this.gone);
-    this.pending.clear();
+    for (const id of this.pending.keys()) this.settle(id, 'reject', this.gone);
   }
 
   // Ends when all that was asked is answered.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
+import weakref
+from collections import OrderedDict, deque
 from functools import partial
 from typing import (
-    Any, AsyncGenerator, AsyncIterable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple, Type, Union,
+    Any, AsyncGenerator, AsyncIterable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type,
+    Union,
 )  # fmt: skip
 
 from ._errors import EngineError
@@ -16,6 +18,7 @@ from ._process import Connection, Options, Process, Socket, find_binary
 from ._wire import FILL, NOT_SENT, READ_SIZE, UNSENT_MOST, Asked, Wire, check_stream, share_of
 
 END_SECONDS = 2.0  # for the engine to end by itself
+_END_TURNS = 4  # of the loop, for tasks to end with an error: asyncio.wait_for hands it on twice before Python 3.12
 
 
 class Client:
@@ -29,7 +32,7 @@ class Client:
     a connection, or "auto"; see README.md before you use it with servers that
     you do not know. rate and host_rate are requests per second. Times are in
     seconds: timeout (30) is for one attempt, connect_timeout (10) for resolving
-    and connecting, read_timeout (15) for silence. retries is how many further
+    and connecting, read_timeout (15) for silence; math.inf is none. retries is how many further
     attempts idempotent requests get. headers go with every request. verify is
     False, or the path of certificates to trust; cert the path of a client's
     certificate, or of it and its key. max_body is how many bytes of a body are
@@ -59,7 +62,7 @@ class Client:
         max_body: Optional[int] = None,
         max_memory: Optional[int] = None,
         max_in_flight: Optional[int] = None,
-        flags: Tuple[str, ...] = (),
+        flags: Sequence[str] = (),
         binary: Union[str, "os.PathLike[str]", None] = None,
         socket: Optional[str] = None,
     ) -> None:
@@ -82,8 +85,12 @@ class Client:
         self._started: Optional[asyncio.Future[None]] = None
         self._ended: Optional[asyncio.Future[None]] = None
         self._streams: Set[_Stream] = set()
-        self._queue: Deque[asyncio.Future[None]] = deque()  # requests that wait for room
+        self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # requests that wait for room
         self._askers: Deque[asyncio.Future[Dict[str, Any]]] = deque()  # of statistics
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()  # that ran when it ended
+        self._owner: Optional[asyncio.Task[Any]] = None  # that opened the client
+        self._told = False  # somebody has got the error that ended all
+        self._untold: Optional[weakref.ref[asyncio.Task[Any]]] = None  # a task that nobody awaits: see _retrieve
 
     # Life.
 
@@ -91,6 +98,7 @@ class Client:
         if self._connection is not None:
             raise RuntimeError("a Client is used once: make another")
         self._loop = loop = asyncio.get_running_loop()
+        self._owner = asyncio.current_task()
         if self._socket is not None:
             self._connection = Socket(self._socket)
         else:
@@ -107,6 +115,8 @@ class Client:
     async def __aexit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], traceback: object
     ) -> None:
+        if kind is not None:
+            self._tell()
         await self._close(canceled=kind is not None and not issubclass(kind, Exception))
 
     async def aclose(self) -> None:
@@ -128,7 +138,12 @@ class Client:
                 if idle and not canceled:
                     connection.end_input()
                     await asyncio.wait([ended], timeout=END_SECONDS)
+            if not canceled:
+                for _ in range(_END_TURNS):
+                    await asyncio.sleep(0)
         finally:  # also where the task is canceled: no process stays behind
+            for task in self._tasks:
+                task.remove_done_callback(self._task_done)
             self._loop.remove_reader(connection.read_fd)
             connection.end(0.5)
 
@@ -137,10 +152,41 @@ class Client:
         self._dead = why
         lost: List[Any] = [r._done for r in self._wire.abandon()]
         answers = deque(d.args[0] for d in lost if isinstance(d, partial))
-        for futures in (answers, self._queue, self._askers, *(s.waiters() for s in self._streams)):
+        for futures in (answers, deque(self._queue), self._askers, *(s.waiters() for s in self._streams)):
             _end_all(futures, None if canceled else why)
+        self._queue.clear()
         if self._started is not None and not self._started.done():
             self._started.set_exception(EngineError(why))
+        for task in asyncio.all_tasks(self._loop):  # also those that wait for one that waits for us
+            task.add_done_callback(self._task_done)
+            self._tasks.add(task)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._loop.call_soon(self._retrieve, task)  # behind those who await it
+
+    def _retrieve(self, task: asyncio.Task[Any]) -> None:
+        """asyncio prints the error of each task that nobody awaits. Of those that
+        end because the engine did that would be a storm: it is left one of them,
+        and none if somebody has been told."""
+        e = task._exception  # exception() would retrieve those of others, too
+        if not task._log_traceback or not isinstance(e, EngineError) or e.args != (self._dead,):
+            return
+        if self._told or self._untold is not None:
+            task.exception()
+        else:
+            self._untold = weakref.ref(task)
+
+    def _tell(self) -> None:
+        """Somebody has got the error, or one of their own."""
+        self._told = True
+        task = self._untold() if self._untold is not None else None
+        if task is not None:
+            task.exception()
+
+    def _raised(self) -> None:
+        """An EngineError is about to be raised to those who called."""
+        if asyncio.current_task(self._loop) is self._owner:
+            self._tell()
 
     @property
     def pid(self) -> Optional[int]:
@@ -210,6 +256,9 @@ class Client:
             wire.cancel([ident])
             self._flush_soon()
             raise
+        except EngineError:
+            self._raised()
+            raise
         if response._kind:
             error = response.error
             assert error is not None
@@ -220,13 +269,16 @@ class Client:
         """Waits for a place in the window, behind those who came before. It is
         to be taken at once, or to be passed on."""
         turn: asyncio.Future[None] = self._loop.create_future()
-        self._queue.append(turn)
+        self._queue[turn] = None
         try:
             await turn
         except BaseException:
+            self._queue.pop(turn, None)
             if turn.done() and not turn.cancelled() and turn.exception() is None:  # given, and not taken
                 self._wire.room += 1
                 self._pass_on()
+            if self._dead is not None:
+                self._raised()
             raise
         self._wire.room += 1  # that _give_turns kept for us
         self._check()
@@ -268,6 +320,9 @@ class Client:
                 for _ in range(n):
                     s.open -= 1
                     yield take()
+        except EngineError:
+            self._raised()
+            raise
         finally:
             self._streams.discard(s)
             s.stop()
@@ -283,7 +338,11 @@ class Client:
         if len(self._askers) == 1:
             self._wire.ask_stats()
             self._flush_soon()
-        return await answer
+        try:
+            return await answer
+        except EngineError:
+            self._raised()
+            raise
 
     def _answer_stats(self, stats: Dict[str, Any]) -> None:
         for f in self._askers:
@@ -293,6 +352,7 @@ class Client:
 
     def _check(self) -> None:
         if self._dead is not None:
+            self._raised()
             raise EngineError(self._dead)
         if self._connection is None:
             raise RuntimeError("use the Client in an async with statement")
@@ -341,7 +401,7 @@ class Client:
 
     def _give_turns(self) -> None:
         while self._queue and self._wire.room > 0 and self._unsent_size <= UNSENT_MOST:
-            f = self._queue.popleft()
+            f, _ = self._queue.popitem(last=False)
             if not f.done():
                 f.set_result(None)
                 self._wire.room -= 1
@@ -519,5 +579,6 @@ class _Stream:
             self.wake()
 
     def stop(self) -> None:
-        if self.puller is not None and not self.puller.cancel() and not self.puller.cancelled():
-            self.puller.exception()  # seen, or of no interest any more
+        puller, self.puller = self.puller, None  # it has us, too: then the iterable would stay until Python collects garbage
+        if puller is not None and not puller.cancel() and not puller.cancelled():
+            puller.exception()  # seen, or of no interest any more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
-from typing import Any, Deque, Iterable, Iterator, Optional, Union
+from typing import Any, Deque, Generator, Iterable, Iterator, Optional, Union
 
 from ._errors import EngineError
 from ._messages import HeaderTypes, Response, header_lines
@@ -21,7 +21,7 @@ def fetch(
     binary: Union[str, "os.PathLike[str]", None] = None,
     socket: Optional[str] = None,
     **options: Any,
-) -> Iterator[Response]:
+) -> Generator[Response, None, None]:
     """Sends all requests (URLs, or Request objects) and yields responses as they
     complete, like Client.stream, without asyncio and without threads:
 
@@ -44,7 +44,7 @@ def _run(
     socket: Optional[str],
     requests: Iterator[Asked],
     in_flight: Optional[int],
-) -> Iterator[Response]:
+) -> Generator[Response, None, None]:
     connection: Connection = Socket(socket) if socket is not None else Process(find_binary(binary), options)
     try:
         link = _Link(wire, connection)

@@ -6,13 +6,14 @@ import json as _json
 import struct
 from datetime import datetime, timedelta, timezone
 from time import time
-from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import urlencode
 
 from ._errors import RequestError, StatusError, error_class, shown
 
 HeaderValue = Union[str, Sequence[str], None]
-HeaderTypes = Mapping[str, HeaderValue]
+HeaderTypes = Union[Mapping[str, HeaderValue], Iterable[Tuple[str, HeaderValue]]]
+Pairs = Union[Mapping[str, Any], Sequence[Tuple[str, Any]]]
 
 # What follows in a result's entry behind the lengths: see PROTOCOL.md, offset 24.
 _TIMES = struct.Struct("<QQQQIIII")
@@ -73,9 +74,9 @@ class Request:
     """What is to be sent.
 
     method is sent in capitals. url is absolute, and sent byte for byte; params are added to its query.
-    A header's value is a string, a list of strings for a repeated name, or
-    None to leave a default out. content is the body; json or data (a form)
-    make one. timeout, in seconds, is for the request as a whole, all waits and
+    params, data and headers are a mapping or pairs. A header's value is a
+    string, a list of strings for a repeated name, or None to leave a default
+    out. content is the body; json or data (a form) make one. timeout, in seconds, is for the request as a whole, all waits and
     retries included. meta is yours: anything that you want to find again at
     response.request.meta.
     """
@@ -87,10 +88,10 @@ class Request:
         method: str,
         url: str,
         *,
-        params: Optional[Mapping[str, Any]] = None,
+        params: Union[Pairs, str, None] = None,
         headers: Optional[HeaderTypes] = None,
         content: Union[bytes, bytearray, memoryview, str, None] = None,
-        data: Optional[Mapping[str, Any]] = None,
+        data: Union[Pairs, bytes, str, None] = None,
         json: Any = None,
         timeout: Optional[float] = None,
         meta: Any = None,
@@ -99,15 +100,19 @@ class Request:
             raise ValueError("content, data and json exclude each other")
         if not isinstance(url, str):
             raise TypeError(f"url is a {type(url).__name__}, want a str")
-        fields = dict(headers) if headers else {}
+        fields = header_fields(headers) if headers else {}
         if json is not None:
             content = _json.dumps(json, ensure_ascii=False, separators=(",", ":"))
             _default(fields, "Content-Type", "application/json")
+        elif isinstance(data, (bytes, str)):  # as in requests
+            content = data
         elif data is not None:
             content = urlencode(data, doseq=True)
             _default(fields, "Content-Type", "application/x-www-form-urlencoded")
         if params:
-            url = _with_query(url, urlencode(params, doseq=True))
+            url = _with_query(url, params if isinstance(params, str) else urlencode(params, doseq=True))
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout is a {type(timeout).__name__}, want seconds, or None")
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout is {timeout}, want seconds above 0, or None")
         self.method = method.upper()
@@ -129,7 +134,7 @@ def _as_bytes(content: Any) -> bytes:
     raise TypeError(f"content is a {type(content).__name__}, want bytes or a str")
 
 
-def _default(fields: "dict[str, HeaderValue]", name: str, value: str) -> None:
+def _default(fields: Dict[str, HeaderValue], name: str, value: str) -> None:
     if all(n.lower() != name.lower() for n in fields):
         fields[name] = value
 
@@ -139,10 +144,26 @@ def _with_query(url: str, query: str) -> str:
     return url + ("&" if "?" in url else "?") + query + hash_sign + fragment
 
 
+def header_fields(headers: HeaderTypes) -> Dict[str, HeaderValue]:
+    """Header fields by name. Those of pairs may come several times."""
+    if isinstance(headers, Mapping):
+        return dict(headers)
+    fields: Dict[str, HeaderValue] = {}
+    for name, value in headers:
+        before = fields.get(name)
+        fields[name] = value if before is None or value is None else [*_values(before), *_values(value)]
+    return fields
+
+
+def _values(value: HeaderValue) -> Sequence[str]:
+    """The values of a field: what is no sequence of them is one, right or wrong."""
+    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else (value,)  # type: ignore[return-value]
+
+
 def header_lines(headers: HeaderTypes) -> bytes:
     """Header fields as the protocol has them."""
     lines = []
-    for name, value in headers.items():
+    for name, value in header_fields(headers).items():
         if not isinstance(name, str):
             raise TypeError(f"header name {name!r} is a {type(name).__name__}, want a str")
         if "\r" in name or "\n" in name or ":" in name:
@@ -150,7 +171,7 @@ def header_lines(headers: HeaderTypes) -> bytes:
         if value is None:
             lines.append(_encoded(name + "\r\n"))
             continue
-        for v in (value,) if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) else value:
+        for v in _values(value):
             if not isinstance(v, str):
                 raise TypeError(f"the value of header {name} is a {type(v).__name__}, want a str, a list of them, or None")
             if "\r" in v or "\n" in v:

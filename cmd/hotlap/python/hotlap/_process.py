@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import shutil
 import signal
@@ -17,7 +18,8 @@ from ._errors import EngineError, as_died
 _PIPE_SIZE = 1 << 20  # pipe(7): what an unprivileged user may ask for
 _F_SETPIPE_SZ = 1031  # fcntl has it from Python 3.10 on
 _EXIT_PATIENCE = 5.0  # seconds for a process whose output has ended to be gone
-_STALL_TIMEOUT = "10000h"  # we read while we write: an engine that waits for us waits for the application
+_NEVER = "10000h"
+_STALL_TIMEOUT = _NEVER  # we read while we write: an engine that waits for us waits for the application
 _STDERR_SHOWN = 2000  # bytes of what it said that go into an error
 
 
@@ -65,6 +67,8 @@ class Options:
         max_in_flight: Optional[int] = None,
         flags: Sequence[str] = (),
     ) -> None:
+        if isinstance(flags, str):
+            raise TypeError(f"flags is a str, want a sequence of them, such as ({flags!r},)")
         self.flags: List[str] = []
         self.environment: Dict[str, str] = {}
         add = self._add
@@ -79,7 +83,7 @@ class Options:
             ("--connect-timeout", connect_timeout),
             ("--read-timeout", read_timeout),
         ):
-            add(name, None if seconds is None else f"{seconds:.6f}s")
+            add(name, None if seconds is None else _NEVER if seconds == math.inf else f"{seconds:.6f}s")
         add("--retries", retries)
         if verify is False:
             self.flags.append("--insecure")

@@ -1,4 +1,7 @@
 import asyncio
+import contextlib
+import gc
+import math
 import os
 import subprocess
 import tempfile
@@ -87,6 +90,24 @@ class RequestsTest(TestCase):
                 self.assertEqual((stats["errors"], stats["in_flight"], c.in_flight), ({"canceled": 2}, 0, 0))
                 with self.assertRaises(asyncio.TimeoutError):
                     await asyncio.wait_for(c.get(target() + "/delay/60000"), 0.05)
+
+        run(main())
+
+    def test_those_who_gave_up_waiting_are_forgotten(self) -> None:
+        async def main() -> None:
+            async with hotlap.Client(max_in_flight=1) as c:
+                slow = asyncio.ensure_future(c.get(target() + "/delay/60000"))
+                while not c.in_flight:
+                    await asyncio.sleep(0)
+                waits = [asyncio.ensure_future(c.get(u)) for u in urls(100)]
+                await asyncio.sleep(0)
+                self.assertEqual(len(c._queue), 100)
+                for w in waits[:99]:
+                    w.cancel()
+                await asyncio.sleep(0)
+                self.assertEqual(len(c._queue), 1)
+                slow.cancel()
+                self.assertEqual((await waits[99]).text, "/item/99")
 
         run(main())
 
@@ -308,8 +329,8 @@ class StreamTest(TestCase):
 
     def test_mistakes_raise(self) -> None:
         mistakes: List[Any] = [
-            b"http://a/", 5, None, Request("GET", "http://a/", headers={"A": 5}),  # type: ignore[dict-item]
-            Request("GET", "http://a/", headers={"A": b"b"}), Request("GET", "http://a/", headers={b"A": "b"}),  # type: ignore[dict-item]
+            b"http://a/", 5, None, Request("GET", "http://a/", headers={"A": 5}),  # type: ignore[arg-type]
+            Request("GET", "http://a/", headers={"A": b"b"}), Request("GET", "http://a/", headers={b"A": "b"}),  # type: ignore[arg-type]
         ]  # fmt: skip
         later = Request("PUT", "http://a/")
         later.content = [1]  # type: ignore[assignment]
@@ -389,6 +410,36 @@ class StreamTest(TestCase):
                     await c.stats()
                 self.assertEqual((await c.stats())["errors"], {"canceled": 7})  # 8 were taken, one is answered
 
+        run(main())
+
+    def test_leaving_lets_go_of_the_iterable(self) -> None:
+        closed = []
+
+        def source() -> Iterator[str]:
+            try:
+                yield from urls(100)
+            finally:
+                closed.append("plain")
+
+        async def pulled() -> AsyncIterator[str]:
+            try:
+                for u in urls(100):
+                    yield u
+            finally:
+                closed.append("async")
+
+        async def main() -> None:
+            async with hotlap.Client() as c:
+                for requests in (source(), pulled()):
+                    async for r in c.stream(requests, in_flight=4):  # type: ignore[arg-type]
+                        break
+                del requests
+                for _ in range(10):
+                    await asyncio.sleep(0)  # Python closes generators in tasks
+                self.assertEqual(closed, ["plain", "async"])
+
+        gc.disable()
+        self.addCleanup(gc.enable)
         run(main())
 
     def test_errors_of_the_iterable(self) -> None:
@@ -473,6 +524,8 @@ class FetchTest(TestCase):
         for r in hotlap.fetch([target() + "/a"] + [target() + "/delay/60000"] * 10):
             self.assertEqual(r.text, "/a")
             break
+        with contextlib.closing(hotlap.fetch(urls(100))) as answers:
+            self.assertIsNone(next(answers).error)
 
     def test_large_bodies(self) -> None:
         body = b"x" * (2 << 20)
@@ -480,10 +533,12 @@ class FetchTest(TestCase):
         self.assertEqual(got, [200] * 20)
 
     def test_errors(self) -> None:
-        (r,) = hotlap.fetch(["http://127.0.0.1:1/"], retries=0)
+        (r,) = hotlap.fetch(["http://127.0.0.1:1/"], retries=0, timeout=math.inf)
         self.assertIsInstance(r.error, hotlap.ConnectError)
         with self.assertRaises(TypeError):
             hotlap.fetch([], no_such_option=1)
+        with self.assertRaisesRegex(TypeError, "flags is a str"):
+            hotlap.fetch([], flags="-k")
         with self.assertRaisesRegex(hotlap.EngineError, "unknown flag"):
             list(hotlap.fetch([], flags=("--no-such-flag",)))
 

@@ -38,6 +38,12 @@ class RequestTest(unittest.TestCase):
         words = memoryview(b"abcdefgh").cast("I")  # two, of four bytes
         for content in (bytearray(b"abcdefgh"), words):
             self.assertEqual(Request("POST", "http://a/", content=content).content, b"abcdefgh")
+        r = Request("POST", "http://a/", data=[("a", 1), ("a", 2)])
+        self.assertEqual(r.content, b"a=1&a=2")
+        raws: List[Union[str, bytes]] = ["\xe9", "\xe9".encode()]
+        for raw in raws:
+            r = Request("POST", "http://a/", data=raw)
+            self.assertEqual((r.content, r.headers), (b"\xc3\xa9", {}))
         with self.assertRaises(ValueError):
             Request("POST", "http://a/", json=1, content=b"")
         bad: List[Any] = [5, [1], iter([b"a"])]
@@ -56,6 +62,8 @@ class RequestTest(unittest.TestCase):
     def test_params(self) -> None:
         self.assertEqual(Request("GET", "http://a/?x=1#f", params={"y": [2, 3]}).url, "http://a/?x=1&y=2&y=3#f")
         self.assertEqual(Request("GET", "http://a/", params={"y": "a b"}).url, "http://a/?y=a+b")
+        self.assertEqual(Request("GET", "http://a/", params=[("y", 2), ("x", 1), ("y", 3)]).url, "http://a/?y=2&x=1&y=3")
+        self.assertEqual(Request("GET", "http://a/?x=1", params="y=a%20b").url, "http://a/?x=1&y=a%20b")
 
     def test_no_header_injection(self) -> None:
         bad: List[HeaderTypes] = [{"A": "1\r\nB: 2"}, {"A\r\nB": "1"}, {"A: 1": "2"}, {"A": ["1", "\n"]}]
@@ -66,11 +74,16 @@ class RequestTest(unittest.TestCase):
     def test_header_lines(self) -> None:
         self.assertEqual(header_lines({"A": "\xe9", "B": "\u65e5", "C": ["1", "2"], "D": None}),
                          b"A: \xe9\r\nB: \xe6\x97\xa5\r\nC: 1\r\nC: 2\r\nD\r\n")  # fmt: skip
+        pairs: HeaderTypes = [("A", "1"), ("B", "2"), ("A", ["3", "4"]), ("C", None), ("D", None), ("D", "5")]
+        self.assertEqual(header_lines(pairs), b"A: 1\r\nA: 3\r\nA: 4\r\nB: 2\r\nC\r\nD: 5\r\n")
+        self.assertEqual(Request("GET", "http://a/", headers=pairs).headers["A"], ["1", "3", "4"])
 
     def test_times(self) -> None:
         for timeout in (0, -1, float("nan")):
             with self.assertRaises(ValueError):
                 Request("GET", "http://a/", timeout=timeout)
+        with self.assertRaisesRegex(TypeError, "want seconds"):
+            Request("GET", "http://a/", timeout="1")  # type: ignore[arg-type]
 
 
 class ResponseTest(TestCase):

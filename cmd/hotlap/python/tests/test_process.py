@@ -5,6 +5,7 @@ them engines, half of them Pythons. HOTLAP_SEED repeats a run.
 """
 
 import asyncio
+import gc
 import os
 import random
 import select
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 import unittest
+import weakref
 from typing import Callable, Iterator, Tuple
 
 import hotlap
@@ -62,6 +64,27 @@ BACKGROUND = ENDLESS.replace(
         await asyncio.sleep(0)
         print(c.pid""",
 ) + "asyncio.run(main())\n"
+# Tasks that nobody awaits, directly and through others, beside what main does.
+UNAWAITED = """
+import asyncio, os, signal, sys, hotlap
+slow = sys.argv[1] + "/delay/60000"
+async def main():
+    async with hotlap.Client(connections=8, max_in_flight=50) as c:
+        async def stream(urls):
+            async for r in c.stream(urls):
+                pass
+        async def pulled():
+            while True:
+                yield slow
+        tasks = [asyncio.ensure_future(t) for t in (stream([slow] * 9), stream(pulled()), c.stats())]
+        tasks += [asyncio.ensure_future(c.get(slow)) for _ in range(60)]
+        tasks += [asyncio.ensure_future(asyncio.wait_for(c.get(slow), 600)) for _ in range(60)]
+        await asyncio.sleep(0)
+        def kill():
+            os.kill(c.pid, signal.SIGKILL)
+        {}
+asyncio.run(main())
+"""
 ANSWERED = ENDLESS.replace("/delay/60000", "/delay/1") + """
 answers = hotlap.fetch(requests(), connections=8)
 next(answers)
@@ -139,6 +162,45 @@ class KillTest(TestCase):
             with self.assertRaises(hotlap.EngineError):
                 await c.get(target())
         return message, errors
+
+    def test_tasks_that_nobody_awaits(self) -> None:
+        """One error, for whoever awaits; one from asyncio if there is nobody."""
+        get = "kill(); await c.get(slow)"
+        caught = get.join(("try: ", "\n        except hotlap.EngineError: pass"))
+        everyone = "kill(); await asyncio.gather(*tasks, return_exceptions=True)"
+        nobody, leave = "kill(); await asyncio.wait(tasks)", "pass"
+        one_by_one = "kill()\n        for t in tasks:\n            try: await t\n            except hotlap.EngineError: pass"
+        for code, raised, left in (
+            (get, 1, 0), ("kill(); await asyncio.gather(*tasks)", 1, 0), ("kill(); await stream([slow])", 1, 0),
+            ("raise ValueError", 1, 0), (caught, 0, 0), (everyone, 0, 0), (one_by_one, 0, 0), (nobody, 0, 1), (leave, 0, 1),
+        ):  # fmt: skip
+            with self.subTest(main=code):
+                process = python(UNAWAITED.replace("{}", code), target(), stderr=subprocess.PIPE)
+                said = process.communicate(timeout=PATIENCE)[1]
+                self.assertEqual((said.count("Traceback"), said.count("never retrieved")), (raised + left, left), said)
+                self.assertNotIn("unhandled", said)
+                self.assertEqual(process.returncode, raised)
+
+    def test_a_client_that_is_left_is_forgotten(self) -> None:
+        async def main() -> None:
+            clients = []
+            for kill in (False, True):
+                async with hotlap.Client() as c:
+                    clients.append(weakref.ref(c))
+                    lost = asyncio.ensure_future(c.get(target() + "/delay/60000"))
+                    while not c.in_flight:
+                        await asyncio.sleep(0)
+                    if kill:
+                        assert c.pid is not None
+                        os.kill(c.pid, signal.SIGKILL)
+                        await asyncio.wait([lost])
+                with self.assertRaises(hotlap.EngineError):
+                    await lost
+                del c, lost
+            gc.collect()
+            self.assertEqual([c() for c in clients], [None, None])
+
+        run(main())
 
     def test_kill_python(self) -> None:
         rng = random.Random(SEED + 1)
@@ -228,15 +290,16 @@ class ForkTest(TestCase):
             try:
                 what()
                 os.write(tell, b"nothing\n")
-            except hotlap.EngineError as e:
-                os.write(tell, f"{e}\n".encode())
-            os.read(self.hold, 1)
-            os._exit(0)
+            except BaseException as e:
+                os.write(tell, f"{type(e).__name__}: {e}\n".encode())
+            finally:  # the rest of the tests is the parent's
+                os.read(self.hold, 1)
+                os._exit(0)
         self.addCleanup(os.waitpid, pid, 0)
         self.addCleanup(os.close, self.release)
         os.close(tell)
         with open(done) as f:
-            self.assertIn("was forked", f.readline())
+            self.assertRegex(f.readline(), "^EngineError: .*was forked")
 
     def test_fetch_ends(self) -> None:
         answers = hotlap.fetch(urls(20), in_flight=2)
