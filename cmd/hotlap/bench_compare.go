@@ -37,7 +37,7 @@ func runCompare(std *stdio, args []string) int {
 	f.Usage = func() {}
 	f.StringVar(&html, "html", "", "")
 	f.BoolVar(&asJSON, "json", false, "")
-	err := f.Parse(args)
+	err := parseFlags(f, args)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(std.out, compareUsage)

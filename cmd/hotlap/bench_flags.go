@@ -181,7 +181,7 @@ func parseRamp(s string, l *load.Options) error {
 func parseBench(std *stdio, args []string) (*benchOptions, error) {
 	o := &benchOptions{command: append([]string{"hotlap", "bench"}, withoutSecrets(args)...)}
 	f := benchFlags(std, o)
-	if err := f.Parse(args); err != nil {
+	if err := parseFlags(f, args); err != nil {
 		return nil, err
 	}
 	o.urls = f.Args()
