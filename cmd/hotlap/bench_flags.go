@@ -19,7 +19,7 @@ import (
 const benchUsage = `Usage:
     hotlap bench [flags] URL...
     hotlap bench [flags] -i FILE
-    hotlap bench compare [--html FILE] [--json] A.json B.json
+    hotlap bench compare [flags] A.json B.json
 
 Load a server and measure it honestly. Several URLs are sent in turn.
 
@@ -97,7 +97,7 @@ type benchOptions struct {
 	html         string
 	hdr          string
 	progress     string
-	gates        []*load.Gate
+	gates        []*load.Gate[*load.Report]
 	requireValid bool
 	observe      observeOptions
 	tls          tlsOptions
@@ -234,15 +234,8 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 			return fmt.Errorf("--assert %s is about an open loop: give a rate (-R) or a --ramp", g)
 		}
 	}
-	for _, name := range []string{"html", "hdr", "json"} {
-		if f.Changed(name) && f.Lookup(name).Value.String() == "" {
-			return fmt.Errorf("--%s needs a file name", name)
-		}
-	}
-	for _, name := range []string{"html", "hdr"} {
-		if f.Lookup(name).Value.String() == "-" {
-			return fmt.Errorf("--%s needs a file: standard output is for the report", name)
-		}
+	if err := checkOutputs(f, "html", "hdr", "json"); err != nil {
+		return err
 	}
 	for i, h := range o.headers {
 		if err := parseHeader(h, &o.engine.Header, &o.engine.Omit); err != nil {
@@ -250,6 +243,20 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 		}
 	}
 	return checkDescriptors(o.engine.Connections)
+}
+
+// checkOutputs looks at flags that name a file to write: only JSON goes to
+// standard output.
+func checkOutputs(f *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		switch value := f.Lookup(name).Value.String(); {
+		case value == "" && f.Changed(name):
+			return fmt.Errorf("--%s needs a file name", name)
+		case value == "-" && name != "json":
+			return fmt.Errorf("--%s needs a file: standard output is for the report", name)
+		}
+	}
+	return nil
 }
 
 // complete fills in what follows from the flags.

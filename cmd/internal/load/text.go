@@ -29,13 +29,7 @@ func (r *Report) WriteText(w io.Writer, color bool) error {
 		t.line([]string{"kernel", ""}[min(i, 1)], "%s: %s", f.Name, f.Value)
 	}
 	t.verdict(&r.Verdict)
-	for _, g := range r.Gates {
-		holds := "holds"
-		if !g.Holds {
-			holds = t.red("breached")
-		}
-		t.line("assert", "%s %s: %s", g.Expression, holds, g.Says)
-	}
+	t.gates(r.Gates)
 	if r.Ended != Done {
 		t.line("ended", "early: by a signal")
 	}
@@ -170,6 +164,16 @@ func (t *text) verdict(v *ebpf.Verdict) {
 		if f.Advice != "" {
 			t.line("", "      %s", f.Advice)
 		}
+	}
+}
+
+func (t *text) gates(all []GateResult) {
+	for _, g := range all {
+		holds := "holds"
+		if !g.Holds {
+			holds = t.red("breached")
+		}
+		t.line("assert", "%s %s: %s", g.Expression, holds, g.Says)
 	}
 }
 
