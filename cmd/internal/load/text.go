@@ -72,11 +72,15 @@ func (t *text) target(r *Report) {
 	if l.Loop == OpenLoop {
 		how = fmt.Sprintf("open loop, %s arrivals", l.Arrivals)
 	}
-	loops := "1 loop"
-	if l.Loops > 1 {
-		loops = fmt.Sprintf("%d loops", l.Loops)
+	t.line("target", "%s: %s, pipeline %d, %s, %s", what, several(l.Connections, "connection"), l.Pipeline, several(l.Loops, "loop"), how)
+}
+
+// several is a number of things.
+func several(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
 	}
-	t.line("target", "%s: %s connections, pipeline %d, %s, %s", what, report.Count(int64(l.Connections)), l.Pipeline, loops, how)
+	return report.Count(int64(n)) + " " + thing
 }
 
 // asked is what was asked for in an open loop.
@@ -155,7 +159,7 @@ func (t *text) verdict(v *ebpf.Verdict) {
 		valid = t.red(valid)
 	}
 	t.line("verdict", "bound by: %s; valid: %s (%s)", v.Bound, valid, v.Why)
-	for _, f := range sortedFindings(v.Findings) {
+	for _, f := range SortedFindings(v.Findings) {
 		mark := "note"
 		if f.Spoils {
 			mark = t.red("spoils")
@@ -177,8 +181,8 @@ func (t *text) gates(all []GateResult) {
 	}
 }
 
-// sortedFindings has those that spoil the run first.
-func sortedFindings(all []ebpf.Finding) []ebpf.Finding {
+// SortedFindings has those that spoil the run first.
+func SortedFindings(all []ebpf.Finding) []ebpf.Finding {
 	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b ebpf.Finding) int {
 		switch {
