@@ -30,7 +30,7 @@ Load (k and m mean thousand and million):
     -p, --pipeline N         requests in line on a connection (1)
         --loops N            event loops (one per four CPUs)
     -R, --rate RATE          open loop: so many requests per second are due, sent or
-                             not. Without it a closed loop: as fast as answers come
+                             not. 0 (the default) is a closed loop: as fast as answers come
         --ramp A:B           open loop: from A to B per second within the duration
         --arrivals constant|poisson   of an open loop: evenly, or at random (constant)
         --warmup TIME        load before that is not counted (0)
@@ -122,10 +122,10 @@ func benchFlags(std *stdio, o *benchOptions) *pflag.FlagSet {
 	f.VarP(number[int64]{&l.Count, 1, 1 << 50}, "requests", "n", "")
 	f.VarP(number[int]{&c.Pipeline, 1, engine.PipelineMax}, "pipeline", "p", "")
 	f.Var(number[int]{&c.Loops, 1, 256}, "loops", "")
-	f.VarP(rate{&l.To}, "rate", "R", "")
+	f.VarP(orNone[float64]{rate{&l.To}, &l.To}, "rate", "R", "")
 	f.Var(each(func(s string) error { return parseRamp(s, l) }), "ramp", "")
 	f.Var(choice{&o.poisson, []string{"constant", "poisson"}}, "arrivals", "")
-	f.Var(limit{&l.WarmUp}, "warmup", "")
+	f.Var(orNone[time.Duration]{limit{&l.WarmUp}, &l.WarmUp}, "warmup", "")
 	f.Var(limit{&c.Timeout}, "timeout", "")
 	f.Var(limit{&c.ConnectTimeout}, "connect-timeout", "")
 	f.BoolVar(&o.noKeepAlive, "no-keepalive", false, "")
@@ -204,7 +204,7 @@ func parseBench(std *stdio, args []string) (*benchOptions, error) {
 
 // check looks for flags that do not go together.
 func (o *benchOptions) check(f *pflag.FlagSet) error {
-	open := f.Changed("rate") || f.Changed("ramp")
+	open := o.load.Open()
 	switch {
 	case len(o.urls) > 0 && f.Changed("input"):
 		return errors.New("give URLs or -i, not both")
@@ -220,7 +220,7 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 		return errors.New("give -R or --ramp, not both")
 	case f.Changed("ramp") && f.Changed("requests"):
 		return errors.New("--ramp goes over a duration (-d), not a number of requests")
-	case f.Changed("warmup") && f.Changed("requests"):
+	case o.load.WarmUp > 0 && f.Changed("requests"):
 		return errors.New("--warmup goes before a duration (-d), not a number of requests")
 	case f.Changed("arrivals") && !open:
 		return errors.New("--arrivals is of an open loop: give a rate (-R) or a --ramp")
