@@ -125,9 +125,6 @@ func (t *text) latencies(r *Report) {
 		name string
 		l    *Latency
 	}{{"response", r.ResponseTime}, {"service", r.ServiceTime}, {"not 2xx", r.NonOKTime}, {"lag", r.ScheduleLag}}
-	if r.Load.Loop != OpenLoop && r.same() {
-		rows[0].name, rows[1].l = "latency", nil
-	}
 	head := false
 	for _, row := range rows {
 		if row.l == nil {
@@ -144,13 +141,6 @@ func (t *text) latencies(r *Report) {
 		}
 		t.line(row.name, "%s", strings.Join(cells, " "))
 	}
-}
-
-// same says that response and service time are the same, which they are in a
-// closed loop where nothing failed.
-func (r *Report) same() bool {
-	return r.ResponseTime == nil && r.ServiceTime == nil ||
-		r.ResponseTime != nil && r.ServiceTime != nil && r.ResponseTime.Count == r.ServiceTime.Count
 }
 
 func (t *text) verdict(v *ebpf.Verdict) {
