@@ -64,16 +64,11 @@ type benching struct {
 
 // open prepares all that the run needs; what is wrong shows before any load.
 func (b *benching) open() (code int) {
-	for _, name := range []string{b.o.json, b.o.html, b.o.hdr} {
-		if name == "" || name == "-" {
-			continue
-		}
-		if err := report.CanWrite(name); err != nil {
-			b.complain(err)
-			return exitFailed
-		}
+	err := canWrite(b.o.json, b.o.html, b.o.hdr)
+	if err != nil {
+		b.complain(err)
+		return exitFailed
 	}
-	var err error
 	if b.engine, err = engine.New(b.o.engine); err != nil {
 		b.complain(err)
 		if errors.As(err, new(syscall.Errno)) {
@@ -92,6 +87,19 @@ func (b *benching) open() (code int) {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// canWrite looks whether files that flags name can be written.
+func canWrite(names ...string) error {
+	for _, name := range names {
+		if name == "" || name == "-" {
+			continue
+		}
+		if err := report.CanWrite(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // urls are those of all targets.

@@ -95,6 +95,9 @@ func runCompare(std *stdio, args []string) int {
 }
 
 func (o *compareOptions) write(std *stdio, a, b *load.Report, c *load.Comparison) error {
+	if err := canWrite(o.html, o.json); err != nil {
+		return err
+	}
 	if o.html != "" {
 		var text bytes.Buffer
 		if err := page.WriteComparison(&text, a, b, c); err != nil {
