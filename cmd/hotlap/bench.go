@@ -64,16 +64,11 @@ type benching struct {
 
 // open prepares all that the run needs; what is wrong shows before any load.
 func (b *benching) open() (code int) {
-	for _, name := range []string{b.o.json, b.o.html, b.o.hdr} {
-		if name == "" || name == "-" {
-			continue
-		}
-		if err := report.CanWrite(name); err != nil {
-			b.complain(err)
-			return exitFailed
-		}
+	err := canWrite(b.o.json, b.o.html, b.o.hdr)
+	if err != nil {
+		b.complain(err)
+		return exitFailed
 	}
-	var err error
 	if b.engine, err = engine.New(b.o.engine); err != nil {
 		b.complain(err)
 		if errors.As(err, new(syscall.Errno)) {
@@ -92,6 +87,19 @@ func (b *benching) open() (code int) {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// canWrite looks whether files that flags name can be written.
+func canWrite(names ...string) error {
+	for _, name := range names {
+		if name == "" || name == "-" {
+			continue
+		}
+		if err := report.CanWrite(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // urls are those of all targets.
@@ -262,16 +270,21 @@ func (b *benching) finish(r *load.Report, err error, signal int) int {
 		b.std.complain("bench", "--require-valid: the run is %s", map[ebpf.Valid]string{ebpf.ValidNo: "not valid", ebpf.ValidUnverified: "not verified"}[r.Verdict.Valid])
 		return exitInvalid
 	}
-	code := exitOK
-	for _, g := range r.Gates {
-		if !g.Holds {
-			b.std.complain("bench", "--assert %s is breached: %s", g.Expression, g.Says)
-			code = exitGate
-		}
-	}
+	code := b.std.breached("bench", r.Gates)
 	if code == exitOK && r.Responses == 0 {
 		b.std.complain("bench", "nothing was answered%s", firstError(r))
 		code = exitFailed
+	}
+	return code
+}
+
+// breached says which gates do not hold, and returns the exit code.
+func (s *stdio) breached(command string, gates []load.GateResult) (code int) {
+	for _, g := range gates {
+		if !g.Holds {
+			s.complain(command, "--assert %s is breached: %s", g.Expression, g.Says)
+			code = exitGate
+		}
 	}
 	return code
 }
@@ -284,20 +297,8 @@ func firstError(r *load.Report) string {
 }
 
 func (b *benching) write(r *load.Report) error {
-	if b.o.json != "" {
-		text, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
-			return err
-		}
-		text = append(text, '\n')
-		if b.o.json == "-" {
-			_, err = b.std.out.Write(text)
-		} else {
-			err = report.WriteFile(b.o.json, text)
-		}
-		if err != nil {
-			return err
-		}
+	if err := b.std.writeJSON(b.o.json, r); err != nil {
+		return err
 	}
 	if b.o.html != "" {
 		var text bytes.Buffer
@@ -321,6 +322,26 @@ func (b *benching) write(r *load.Report) error {
 		return nil
 	}
 	return r.WriteText(b.std.out, progress.Color(b.std.out))
+}
+
+// writeJSON writes what --json FILE|- asks for: nothing without a name.
+func (s *stdio) writeJSON(name string, v any) error {
+	if name == "" {
+		return nil
+	}
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false) // p99<5ms stays readable
+	e.SetIndent("", "  ")
+	err := e.Encode(v)
+	switch {
+	case err != nil:
+		return err
+	case name == "-":
+		_, err = s.out.Write(text.Bytes())
+		return err
+	}
+	return report.WriteFile(name, text.Bytes())
 }
 
 // startMeter shows how the run goes, if that is to be shown.

@@ -19,7 +19,7 @@ import (
 const benchUsage = `Usage:
     hotlap bench [flags] URL...
     hotlap bench [flags] -i FILE
-    hotlap bench compare [--html FILE] [--json] A.json B.json
+    hotlap bench compare [flags] A.json B.json
 
 Load a server and measure it honestly. Several URLs are sent in turn.
 
@@ -30,7 +30,7 @@ Load (k and m mean thousand and million):
     -p, --pipeline N         requests in line on a connection (1)
         --loops N            event loops (one per four CPUs)
     -R, --rate RATE          open loop: so many requests per second are due, sent or
-                             not. Without it a closed loop: as fast as answers come
+                             not. 0 (the default) is a closed loop: as fast as answers come
         --ramp A:B           open loop: from A to B per second within the duration
         --arrivals constant|poisson   of an open loop: evenly, or at random (constant)
         --warmup TIME        load before that is not counted (0)
@@ -97,7 +97,7 @@ type benchOptions struct {
 	html         string
 	hdr          string
 	progress     string
-	gates        []*load.Gate
+	gates        []*load.Gate[*load.Report]
 	requireValid bool
 	observe      observeOptions
 	tls          tlsOptions
@@ -122,10 +122,10 @@ func benchFlags(std *stdio, o *benchOptions) *pflag.FlagSet {
 	f.VarP(number[int64]{&l.Count, 1, 1 << 50}, "requests", "n", "")
 	f.VarP(number[int]{&c.Pipeline, 1, engine.PipelineMax}, "pipeline", "p", "")
 	f.Var(number[int]{&c.Loops, 1, 256}, "loops", "")
-	f.VarP(rate{&l.To}, "rate", "R", "")
+	f.VarP(orNone[float64]{rate{&l.To}, &l.To}, "rate", "R", "")
 	f.Var(each(func(s string) error { return parseRamp(s, l) }), "ramp", "")
 	f.Var(choice{&o.poisson, []string{"constant", "poisson"}}, "arrivals", "")
-	f.Var(limit{&l.WarmUp}, "warmup", "")
+	f.Var(orNone[time.Duration]{limit{&l.WarmUp}, &l.WarmUp}, "warmup", "")
 	f.Var(limit{&c.Timeout}, "timeout", "")
 	f.Var(limit{&c.ConnectTimeout}, "connect-timeout", "")
 	f.BoolVar(&o.noKeepAlive, "no-keepalive", false, "")
@@ -181,7 +181,7 @@ func parseRamp(s string, l *load.Options) error {
 func parseBench(std *stdio, args []string) (*benchOptions, error) {
 	o := &benchOptions{command: append([]string{"hotlap", "bench"}, withoutSecrets(args)...)}
 	f := benchFlags(std, o)
-	if err := f.Parse(args); err != nil {
+	if err := parseFlags(f, args); err != nil {
 		return nil, err
 	}
 	o.urls = f.Args()
@@ -204,7 +204,7 @@ func parseBench(std *stdio, args []string) (*benchOptions, error) {
 
 // check looks for flags that do not go together.
 func (o *benchOptions) check(f *pflag.FlagSet) error {
-	open := f.Changed("rate") || f.Changed("ramp")
+	open := o.load.Open()
 	switch {
 	case len(o.urls) > 0 && f.Changed("input"):
 		return errors.New("give URLs or -i, not both")
@@ -220,7 +220,7 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 		return errors.New("give -R or --ramp, not both")
 	case f.Changed("ramp") && f.Changed("requests"):
 		return errors.New("--ramp goes over a duration (-d), not a number of requests")
-	case f.Changed("warmup") && f.Changed("requests"):
+	case o.load.WarmUp > 0 && f.Changed("requests"):
 		return errors.New("--warmup goes before a duration (-d), not a number of requests")
 	case f.Changed("arrivals") && !open:
 		return errors.New("--arrivals is of an open loop: give a rate (-R) or a --ramp")
@@ -234,15 +234,8 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 			return fmt.Errorf("--assert %s is about an open loop: give a rate (-R) or a --ramp", g)
 		}
 	}
-	for _, name := range []string{"html", "hdr", "json"} {
-		if f.Changed(name) && f.Lookup(name).Value.String() == "" {
-			return fmt.Errorf("--%s needs a file name", name)
-		}
-	}
-	for _, name := range []string{"html", "hdr"} {
-		if f.Lookup(name).Value.String() == "-" {
-			return fmt.Errorf("--%s needs a file: standard output is for the report", name)
-		}
+	if err := checkOutputs(f, "html", "hdr", "json"); err != nil {
+		return err
 	}
 	for i, h := range o.headers {
 		if err := parseHeader(h, &o.engine.Header, &o.engine.Omit); err != nil {
@@ -250,6 +243,20 @@ func (o *benchOptions) check(f *pflag.FlagSet) error {
 		}
 	}
 	return checkDescriptors(o.engine.Connections)
+}
+
+// checkOutputs looks at flags that name a file to write: only JSON goes to
+// standard output.
+func checkOutputs(f *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		switch value := f.Lookup(name).Value.String(); {
+		case value == "" && f.Changed(name):
+			return fmt.Errorf("--%s needs a file name", name)
+		case value == "-" && name != "json":
+			return fmt.Errorf("--%s needs a file: standard output is for the report", name)
+		}
+	}
+	return nil
 }
 
 // complete fills in what follows from the flags.

@@ -39,7 +39,7 @@ func runDemo(ctx context.Context, std *stdio, args []string) int {
 	flags.VarP(number[int64]{&n, 1, 1_000_000_000}, "requests", "n", "")
 	flags.VarP(number[int]{&connections, 1, 10_000}, "connections", "c", "")
 	flags.Usage = func() {}
-	switch err := flags.Parse(args); {
+	switch err := parseFlags(flags, args); {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(std.out, demoUsage)
 		return exitOK

@@ -192,7 +192,7 @@ func (o *fetchOptions) applyFlags(f *pflag.FlagSet) error {
 func parseFetch(std *stdio, args []string) (*fetchOptions, error) {
 	o := new(fetchOptions)
 	f := fetchFlags(std, o)
-	if err := f.Parse(args); err != nil {
+	if err := parseFlags(f, args); err != nil {
 		return nil, err
 	}
 	o.urls, o.engine.KeepBody = f.Args(), o.saveBody == "inline"

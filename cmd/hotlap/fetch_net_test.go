@@ -158,7 +158,7 @@ func proxyOf(t *testing.T, target string, args ...string) (string, error) {
 	t.Helper()
 	var o fetchOptions
 	f := fetchFlags(new(stdio), &o)
-	if err := f.Parse(args); err != nil {
+	if err := parseFlags(f, args); err != nil {
 		return "", err
 	}
 	if err := o.net.apply(f, &o.engine); err != nil {

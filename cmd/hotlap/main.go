@@ -95,10 +95,12 @@ func hint(name string) string {
 	if strings.Contains(name, "://") {
 		return ": to fetch a URL, hotlap fetch " + name
 	}
+	names := map[string]bool{}
 	for _, c := range commands {
-		if len(name) > 1 && (strings.HasPrefix(c.name, name) || strings.HasPrefix(name, c.name)) {
-			return ": did you mean " + c.name + "?"
-		}
+		names[c.name] = true
+	}
+	if near := nearest(name, names); near != nil {
+		return ": did you mean " + strings.Join(near, " or ") + "?"
 	}
 	return ": see hotlap help"
 }

@@ -89,7 +89,7 @@ func parsePipe(args []string) (*pipeOptions, error) {
 	f.Var(limit{&o.stall}, "stall-timeout", "")
 	f.StringVar(&o.listen, "listen", "", "")
 	f.Var(number[int]{&o.clients, 1, 1000}, "max-clients", "")
-	switch err := f.Parse(args); {
+	switch err := parseFlags(f, args); {
 	case err != nil:
 		return nil, err
 	case f.NArg() > 0:

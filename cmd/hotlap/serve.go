@@ -52,7 +52,7 @@ func runServe(ctx context.Context, std *stdio, args []string) int {
 	cert, key := flags.String("cert", "", ""), flags.String("key", "", "")
 	withParent := flags.Bool("with-parent", false, "") // of demo: end when standard input does
 	flags.Usage = func() {}
-	switch err := flags.Parse(args); {
+	switch err := parseFlags(flags, args); {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(std.out, serveUsage)
 		return exitOK

@@ -135,7 +135,7 @@ func parseTo(s string, l *tune.Load) error {
 // most so many.
 func parseTune(std *stdio, f *pflag.FlagSet, args []string, knobs int) (code int, end bool) {
 	command := f.Name()
-	switch err := f.Parse(args); {
+	switch err := parseFlags(f, args); {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(std.out, tuneUsage)
 		return exitOK, true

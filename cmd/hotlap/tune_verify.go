@@ -50,7 +50,7 @@ const insideVar = "HOTLAP_TUNE_VERIFY_INSIDE"
 func runTuneVerify(ctx context.Context, std *stdio, args []string) int {
 	flags := tuneFlags("verify", nil)
 	asJSON := flags.Bool("json", false, "")
-	switch err := flags.Parse(args); {
+	switch err := parseFlags(flags, args); {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(std.out, tuneVerifyUsage)
 		return exitOK

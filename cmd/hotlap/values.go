@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"hotlap/engine"
 	"hotlap/httpcodec"
 )
@@ -81,6 +83,20 @@ func (v rate) Set(s string) error {
 		*v.to = n
 	}
 	return err
+}
+
+// orNone is a flag that 0 turns off, which is its default.
+type orNone[T float64 | time.Duration] struct {
+	pflag.Value
+	to *T
+}
+
+func (v orNone[T]) Set(s string) error {
+	if s == "0" || s == "0s" {
+		*v.to = 0
+		return nil
+	}
+	return v.Value.Set(s)
 }
 
 // mostRate keeps the accounts of what was due and could not be sent short.

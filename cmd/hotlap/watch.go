@@ -104,7 +104,7 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 	flags.BoolVar(&options.RunStats, "run-stats", false, "")
 	selftest := flags.Bool("selftest", false, "")
 	flags.Usage = func() {}
-	switch err := flags.Parse(args); {
+	switch err := parseFlags(flags, args); {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(std.out, watchUsage)
 		return exitOK

@@ -47,6 +47,25 @@ func (l *lap) takes(loop int, now time.Duration) (n int) {
 	return n
 }
 
+// What went wrong in the warm-up alone is in no figure, and is not told either.
+func TestWarmUpLeavesNoTrace(t *testing.T) {
+	l := newLap(t, Options{WarmUp: time.Second, Duration: time.Second})
+	l.ends(0, 100*ms, 0, 200*ms, failed(engine.Connect))
+	l.ends(0, 1100*ms, 1100*ms, 1200*ms, status(200, 5))
+	l.ends(0, 1300*ms, 0, 1400*ms, failed(engine.Closed))
+	r := l.over(2 * time.Second)
+	balanced(t, r)
+	if r.Requests != 2 || len(r.ErrorExamples) != 1 || r.ErrorExamples["closed"] == "" {
+		t.Errorf("%d requests, examples %q", r.Requests, r.ErrorExamples)
+	}
+
+	l = newLap(t, Options{WarmUp: time.Second, Duration: time.Second})
+	l.ends(0, 100*ms, 0, 200*ms, failed(engine.Connect))
+	if r := l.over(500 * ms); r.Requests != 0 || r.Seconds != 0 || r.Series == nil || len(r.Series) != 0 || len(r.ErrorExamples) != 0 {
+		t.Errorf("ended in the warm-up: %+v", r)
+	}
+}
+
 // A fate is how a request ended.
 type fate func(*engine.Result)
 

@@ -16,10 +16,12 @@ import (
 // more slowly than a run lasts is not seen that way: repeat runs in turns
 // (A B A B) before much is built on a small difference.
 type Comparison struct {
-	A        Side     `json:"a"`
-	B        Side     `json:"b"`
-	Warnings []string `json:"warnings"` // why the two may not be comparable
-	Rows     []Row    `json:"rows"`
+	Version  int          `json:"version"` // ReportVersion
+	A        Side         `json:"a"`
+	B        Side         `json:"b"`
+	Warnings []string     `json:"warnings"` // why the two may not be comparable
+	Rows     []Row        `json:"rows"`
+	Gates    []GateResult `json:"gates,omitempty"` // of --assert
 }
 
 // A Side is one of the two runs.
@@ -158,7 +160,8 @@ func sumOf(m map[string]int64) (n int64) {
 // Compare compares two runs. It is pure.
 func Compare(a, b *Report) *Comparison {
 	c := &Comparison{
-		A: Side{"A", len(wholeSeconds(a))}, B: Side{"B", len(wholeSeconds(b))},
+		Version: ReportVersion,
+		A:       Side{"A", len(wholeSeconds(a))}, B: Side{"B", len(wholeSeconds(b))},
 		Warnings: warnings(a, b),
 	}
 	for i := range comparedFigures {

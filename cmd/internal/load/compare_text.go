@@ -32,6 +32,9 @@ func (c *Comparison) WriteText(w io.Writer, color bool) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	t := text{color: color}
+	t.gates(c.Gates)
+	b.WriteString(t.b.String())
 	_, err := w.Write(b.Bytes())
 	return err
 }

@@ -11,26 +11,26 @@ import (
 	"time"
 )
 
-// A Gate is a condition on a report: KEY OP VALUE, such as p99<5ms.
-type Gate struct {
+// A Gate is a condition on a figure of a Report or a Comparison: KEY OP VALUE, such
+// as p99<5ms.
+type Gate[T any] struct {
 	text  string
-	key   gateKey
+	key   gateKey[T]
 	op    string
 	value float64
 	open  bool
 }
 
 // OpenOnly says that the gate is about a figure that only an open loop has.
-func (g *Gate) OpenOnly() bool { return g.open }
+func (g *Gate[T]) OpenOnly() bool { return g.open }
 
 // String is the gate as it was given.
-func (g *Gate) String() string { return g.text }
+func (g *Gate[T]) String() string { return g.text }
 
-// gateKey reads a figure of a report. Times are microseconds. NaN is that the
-// report has none.
-type gateKey struct {
+// gateKey reads a figure. Times are microseconds. NaN is that there is none.
+type gateKey[T any] struct {
 	unit gateUnit
-	read func(*Report) float64
+	read func(T) float64
 }
 
 type gateUnit string
@@ -44,9 +44,9 @@ const (
 
 var gateKeys = makeGateKeys()
 
-func makeGateKeys() map[string]gateKey {
-	count := func(read func(*Report) int64) gateKey {
-		return gateKey{aCount, func(r *Report) float64 { return float64(read(r)) }}
+func makeGateKeys() map[string]gateKey[*Report] {
+	count := func(read func(*Report) int64) gateKey[*Report] {
+		return gateKey[*Report]{aCount, func(r *Report) float64 { return float64(read(r)) }}
 	}
 	failed := func(r *Report) (n int64) {
 		for _, e := range r.Errors {
@@ -54,7 +54,7 @@ func makeGateKeys() map[string]gateKey {
 		}
 		return n + r.Unanswered
 	}
-	keys := map[string]gateKey{
+	keys := map[string]gateKey[*Report]{
 		"rate":       {aRate, func(r *Report) float64 { return r.Rates.Responses }},
 		"requests":   count(func(r *Report) int64 { return r.Requests }),
 		"responses":  count(func(r *Report) int64 { return r.Responses }),
@@ -85,7 +85,7 @@ func makeGateKeys() map[string]gateKey {
 	}
 	for prefix, of := range of {
 		for name, part := range parts {
-			keys[prefix+name] = gateKey{aTime, func(r *Report) float64 {
+			keys[prefix+name] = gateKey[*Report]{aTime, func(r *Report) float64 {
 				if l := of(r); l != nil {
 					return part(l)
 				}
@@ -96,18 +96,41 @@ func makeGateKeys() map[string]gateKey {
 	return keys
 }
 
-// GateKeys are the names that a Gate may begin with.
-func GateKeys() []string { return slices.Sorted(maps.Keys(gateKeys)) }
+// ratioKeys are B/A of the rows of a comparison that have one where all is well.
+var ratioKeys = map[string]gateKey[*Comparison]{
+	"rate": ratioKey("rate"), "p50": ratioKey("p50"), "p90": ratioKey("p90"), "p99": ratioKey("p99"), "p99.9": ratioKey("p99.9"),
+	"cpu": ratioKey("CPU per request"),
+}
+
+func ratioKey(metric string) gateKey[*Comparison] {
+	return gateKey[*Comparison]{aShare, func(c *Comparison) float64 {
+		for _, row := range c.Rows {
+			if row.Metric == metric && row.Ratio != nil {
+				return *row.Ratio
+			}
+		}
+		return math.NaN()
+	}}
+}
 
 var gateOps = []string{"<=", ">=", "==", "!=", "<", ">"} // longer ones first
 
-// ParseGate reads a gate.
-func ParseGate(s string) (*Gate, error) {
+// ParseGate reads a gate for a run.
+func ParseGate(s string) (*Gate[*Report], error) {
+	return parseGate(s, gateKeys, "p99<5ms, errors==0 or rate>=20000")
+}
+
+// ParseRatioGate reads a gate for a comparison.
+func ParseRatioGate(s string) (*Gate[*Comparison], error) {
+	return parseGate(s, ratioKeys, "p99<=110% or rate>=0.95")
+}
+
+func parseGate[T any](s string, keys map[string]gateKey[T], examples string) (*Gate[T], error) {
 	at := strings.IndexAny(s, "<>=!")
 	if at < 0 {
-		return nil, errors.New("want KEY OP VALUE, such as p99<5ms, errors==0 or rate>=20000")
+		return nil, errors.New("want KEY OP VALUE, such as " + examples)
 	}
-	g := &Gate{text: s}
+	g := &Gate[T]{text: s}
 	for _, op := range gateOps {
 		if strings.HasPrefix(s[at:], op) {
 			g.op = op
@@ -118,9 +141,9 @@ func ParseGate(s string) (*Gate, error) {
 		return nil, fmt.Errorf("%q is no comparison: want one of %s", s[at:at+1], strings.Join(gateOps, " "))
 	}
 	name := strings.TrimSpace(s[:at])
-	key, ok := gateKeys[name]
+	key, ok := keys[name]
 	if !ok {
-		return nil, fmt.Errorf("%q is no figure: want one of %s", name, strings.Join(GateKeys(), " "))
+		return nil, fmt.Errorf("%q is no figure: want one of %s", name, strings.Join(slices.Sorted(maps.Keys(keys)), " "))
 	}
 	g.key, g.open = key, name == "achieved" || strings.HasPrefix(name, "lag.")
 	var err error
@@ -157,9 +180,9 @@ func (u gateUnit) parse(s string) (float64, error) {
 	return n * factor, nil
 }
 
-// Judge compares. A figure that the report does not have holds nothing.
-func (g *Gate) Judge(r *Report) GateResult {
-	v := g.key.read(r)
+// Judge compares. A figure that is not there holds nothing.
+func (g *Gate[T]) Judge(of T) GateResult {
+	v := g.key.read(of)
 	var holds bool
 	switch g.op {
 	case "<":
@@ -184,9 +207,9 @@ func (g *Gate) Judge(r *Report) GateResult {
 }
 
 // says is the outcome in words: of a gate that does not hold, by how much.
-func (g *Gate) says(v float64, holds bool) string {
+func (g *Gate[T]) says(v float64, holds bool) string {
 	if math.IsNaN(v) {
-		return "the run has no such figure"
+		return "there is no such figure"
 	}
 	says := "it is " + g.key.unit.format(v)
 	switch d := v - g.value; {

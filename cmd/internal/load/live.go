@@ -31,7 +31,7 @@ func Live(r *Run, redraw bool) func() string {
 		} else {
 			fmt.Fprintf(&b, "%.1fs", elapsed.Seconds())
 		}
-		if r.stopped.Load() {
+		if r.stopped.Load() && stats.InFlight > 0 {
 			fmt.Fprintf(&b, "  waiting for %s answers", report.Count(stats.InFlight))
 		}
 		fmt.Fprintf(&b, "  %s/s", report.Count(int64(rate)))

@@ -51,8 +51,7 @@ func (p *part) Next(_ context.Context, batch []*engine.Request) (int, error) {
 // Put implements engine.Sink.
 func (p *part) Put(results []*engine.Result) error {
 	for _, r := range results {
-		p.add(r)
-		p.note(r)
+		p.note(r, p.add(r))
 		if r.Request.Tag != nil {
 			p.turn.release(r.Request)
 		}
@@ -60,28 +59,29 @@ func (p *part) Put(results []*engine.Result) error {
 	return nil
 }
 
-// note remembers whom the loop talks to, and what goes wrong.
-func (p *part) note(r *engine.Result) {
+// note remembers whom the loop talks to, and what goes wrong with requests that
+// count.
+func (p *part) note(r *engine.Result, counts bool) {
 	if len(p.peers) < peersMost && r.Remote.IsValid() && (len(p.peers) == 0 || p.peers[len(p.peers)-1] != r.Remote) {
 		if !slices.Contains(p.peers, r.Remote) {
 			p.peers = append(p.peers, r.Remote)
 		}
 	}
-	if r.Err != nil && r.Err.Kind != engine.Canceled && p.examples[r.Err.Kind] == "" {
+	if counts && r.Err != nil && r.Err.Kind != engine.Canceled && p.examples[r.Err.Kind] == "" {
 		p.examples[r.Err.Kind] = r.Err.Error()
 	}
 }
 
 // add measures one result. A request counts if it was due, or taken, in the
 // measured part; it is put down to the second in which it ended.
-func (p *part) add(r *engine.Result) {
+func (p *part) add(r *engine.Result) (counts bool) {
 	if r.Start != p.start { // which requests of a batch have in common
 		p.start, p.due = r.Start, r.Start.Sub(p.started)
 	}
 	due := p.due
 	end := due + r.Time.Total
 	if due >= p.run.end || end < p.run.WarmUp || due < p.run.WarmUp && p.run.Open() {
-		return
+		return false
 	}
 	if end >= p.window.to {
 		p.window = p.run.collector.next(p, end)
@@ -92,9 +92,10 @@ func (p *part) add(r *engine.Result) {
 		if inTime && r.Err == nil {
 			p.window.inTime++
 		}
-		return
+		return false
 	}
 	p.window.add(r, inTime)
+	return true
 }
 
 // A timed part has requests that are due at their times: an open loop.

@@ -161,7 +161,7 @@ type Client struct {
 // A GateResult is what became of an --assert.
 type GateResult struct {
 	Expression string   `json:"expression"`
-	Value      *float64 `json:"value"` // microseconds, per second, count or share; null if the run has no such figure
+	Value      *float64 `json:"value"` // microseconds, per second, count or share; null if there is no such figure
 	Says       string   `json:"says"`  // the outcome in words
 	Holds      bool     `json:"holds"`
 }

@@ -177,7 +177,9 @@ func (r *Run) report(whole *window, series []Second, stats engine.Stats) *Report
 		Version: ReportVersion, Started: r.started.Add(r.WarmUp), Ended: Done, Series: series, Kernel: r.observed,
 		Seconds: max(0, (time.Duration(r.stopAt.Load()) - r.WarmUp).Seconds()),
 	}
-	if last := len(series) - 1; last >= 0 { // it is not a whole one
+	if report.Seconds == 0 { // it ended in the warm-up
+		report.Series = []Second{}
+	} else if last := len(series) - 1; last >= 0 { // it is not a whole one
 		s := &series[last]
 		s.Length = min(1, max(0.001, time.Since(r.started).Seconds()-r.WarmUp.Seconds()-s.At))
 	}

@@ -33,4 +33,5 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		}
 	}
 	walk("report", reflect.TypeFor[Report]())
+	walk("comparison", reflect.TypeFor[Comparison]())
 }

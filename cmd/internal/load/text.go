@@ -29,13 +29,7 @@ func (r *Report) WriteText(w io.Writer, color bool) error {
 		t.line([]string{"kernel", ""}[min(i, 1)], "%s: %s", f.Name, f.Value)
 	}
 	t.verdict(&r.Verdict)
-	for _, g := range r.Gates {
-		holds := "holds"
-		if !g.Holds {
-			holds = t.red("breached")
-		}
-		t.line("assert", "%s %s: %s", g.Expression, holds, g.Says)
-	}
+	t.gates(r.Gates)
 	if r.Ended != Done {
 		t.line("ended", "early: by a signal")
 	}
@@ -78,11 +72,15 @@ func (t *text) target(r *Report) {
 	if l.Loop == OpenLoop {
 		how = fmt.Sprintf("open loop, %s arrivals", l.Arrivals)
 	}
-	loops := "1 loop"
-	if l.Loops > 1 {
-		loops = fmt.Sprintf("%d loops", l.Loops)
+	t.line("target", "%s: %s, pipeline %d, %s, %s", what, several(l.Connections, "connection"), l.Pipeline, several(l.Loops, "loop"), how)
+}
+
+// several is a number of things.
+func several(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
 	}
-	t.line("target", "%s: %s connections, pipeline %d, %s, %s", what, report.Count(int64(l.Connections)), l.Pipeline, loops, how)
+	return report.Count(int64(n)) + " " + thing
 }
 
 // asked is what was asked for in an open loop.
@@ -127,9 +125,6 @@ func (t *text) latencies(r *Report) {
 		name string
 		l    *Latency
 	}{{"response", r.ResponseTime}, {"service", r.ServiceTime}, {"not 2xx", r.NonOKTime}, {"lag", r.ScheduleLag}}
-	if r.Load.Loop != OpenLoop && r.same() {
-		rows[0].name, rows[1].l = "latency", nil
-	}
 	head := false
 	for _, row := range rows {
 		if row.l == nil {
@@ -148,20 +143,13 @@ func (t *text) latencies(r *Report) {
 	}
 }
 
-// same says that response and service time are the same, which they are in a
-// closed loop where nothing failed.
-func (r *Report) same() bool {
-	return r.ResponseTime == nil && r.ServiceTime == nil ||
-		r.ResponseTime != nil && r.ServiceTime != nil && r.ResponseTime.Count == r.ServiceTime.Count
-}
-
 func (t *text) verdict(v *ebpf.Verdict) {
 	valid := string(v.Valid)
 	if v.Valid == ebpf.ValidNo {
 		valid = t.red(valid)
 	}
 	t.line("verdict", "bound by: %s; valid: %s (%s)", v.Bound, valid, v.Why)
-	for _, f := range sortedFindings(v.Findings) {
+	for _, f := range SortedFindings(v.Findings) {
 		mark := "note"
 		if f.Spoils {
 			mark = t.red("spoils")
@@ -173,8 +161,18 @@ func (t *text) verdict(v *ebpf.Verdict) {
 	}
 }
 
-// sortedFindings has those that spoil the run first.
-func sortedFindings(all []ebpf.Finding) []ebpf.Finding {
+func (t *text) gates(all []GateResult) {
+	for _, g := range all {
+		holds := "holds"
+		if !g.Holds {
+			holds = t.red("breached")
+		}
+		t.line("assert", "%s %s: %s", g.Expression, holds, g.Says)
+	}
+}
+
+// SortedFindings has those that spoil the run first.
+func SortedFindings(all []ebpf.Finding) []ebpf.Finding {
 	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b ebpf.Finding) int {
 		switch {

@@ -3,7 +3,13 @@
 "use strict";
 (() => {
   const { runs, events } = JSON.parse(document.getElementById("drawn").textContent);
-  for (const run of runs) run.series ||= []; // null where there is none
+  for (const run of runs) {
+    run.series ||= []; // null where there is none
+    // What is left when nothing is sent any more may come within milliseconds:
+    // a point of its own would look as if the run had broken down.
+    const last = run.series.at(-1);
+    if (last && last.t_s > 0 && last.t_s >= run.duration_s && last.length_s < 0.1) run.series.pop();
+  }
   const two = runs.length > 1;
 
   // The x of a second is its middle: what is drawn there was counted around it.
@@ -55,7 +61,7 @@
       const lines = [{ label: label("responses", i), colour: main(i), width: 2, fill, values: perSecond(run, (s) => s.responses) }];
       const { ramp_from: from, rate_per_s: to } = run.load;
       if (to > 0) {
-        const asked = middles(run).map((t) => from + (to - from) * t / run.duration_s);
+        const asked = middles(run).map((t) => t < run.duration_s ? from + (to - from) * t / run.duration_s : null);
         lines.push({ label: label("asked", i), colour: either("faint", "second-service")(i), width: 1.5, dash: [5, 5], values: asked });
       }
       return lines;

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"fmt"
 	"image"
 	"image/color"
 	"maps"
@@ -14,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/html"
+
+	"hotlap/cmd/internal/load"
 )
 
 // TestCharts opens pages of all kinds of runs, on a screen and on a phone: each
@@ -60,6 +63,22 @@ func TestCharts(t *testing.T) {
 				t.Errorf("%s: chart %s has %d points in view", c.name, name, n)
 			}
 		}
+	}
+}
+
+// TestTailOfARun: what comes within milliseconds after the end is no point of a
+// chart; what is waited for longer is.
+func TestTailOfARun(t *testing.T) {
+	t.Parallel()
+	ending := func(length float64) []byte {
+		r := stalls()
+		r.Series = append(r.Series, load.Second{At: r.Seconds, Length: length, Responses: 3, Response: r.Series[0].Response})
+		return write(t, fmt.Sprint("tail of ", length), r)
+	}
+	opened := open(t, []frame{{page: ending(0.005)}, {page: ending(0.5)}})
+	at := func(i int) int { return drawnCharts(opened[i])["response"] }
+	if at(0) != 4*30 || at(1) != 4*31 { // max, p99, p90 and p50
+		t.Errorf("%d and %d points in view of 30 seconds and what came after", at(0), at(1))
 	}
 }
 

@@ -59,7 +59,7 @@ func TestFiguresAreText(t *testing.T) {
 		"96,888/s", "as fast as 64 connections go", "9.57 µs", "busiest loop 87 %",
 		duration(r.ResponseTime.P99), duration(r.ResponseTime.P9999), duration(r.ServiceTime.StdDev),
 		"2xx " + count(r.Responses-r.NonOK), "503 " + count(r.NonOK), "timeout 42,240", "closed 21,120",
-		"p99<5ms it is 3.2ms yes", "errors==0 it is 7, 7 over no",
+		"p99<5ms yes it is 3.2ms", "errors==0 no it is 7, 7 over",
 		"connections_busy", r.Verdict.Findings[0].Evidence, r.Verdict.Findings[0].Advice,
 		"pipeline depth 1", "waited for a CPU 12.3 ms", "a server shares its CPUs yes", "peak memory 27.0 MiB",
 		"kernel 6.18.5", "net.ipv4.ip_local_port_range 32768 60999",

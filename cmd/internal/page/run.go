@@ -200,6 +200,9 @@ func tallies(m map[string]int64, of int64) []tally {
 	return list
 }
 
+// Findings are those of the verdict, in the order of the text.
+func (v *run) Findings() []ebpf.Finding { return load.SortedFindings(v.Verdict.Findings) }
+
 // HasCurve and those after it say which charts there is something to draw for.
 
 func (v *run) HasCurve() bool { return v.ResponseTime != nil || v.ServiceTime != nil }
