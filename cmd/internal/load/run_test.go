@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,26 +53,30 @@ func serve(t *testing.T, handler http.HandlerFunc) string {
 	return s.URL
 }
 
-// A server that stalls 200 ms once a second is seen by those who wanted
+// A server that stalls 200 ms at every 500th request is seen by those who wanted
 // something from it meanwhile: in an open loop. In a closed loop few ask.
 func TestStallShowsInAnOpenLoop(t *testing.T) {
-	const stall = 200 * time.Millisecond
-	start := time.Now()
-	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		if phase := time.Since(start) % time.Second; phase < stall {
-			time.Sleep(stall - phase)
-		}
-	})
-	open := bench(t, url, 4, 1, Options{From: 500, To: 500, Duration: 3 * time.Second})
+	const stall, every = 200 * time.Millisecond, 500
+	stalled := func() string {
+		var asked, until atomic.Int64
+		start := time.Now()
+		return serve(t, func(http.ResponseWriter, *http.Request) {
+			if asked.Add(1)%every == every/2 {
+				until.Store(int64(time.Since(start) + stall))
+			}
+			time.Sleep(time.Duration(until.Load()) - time.Since(start))
+		})
+	}
+	open := bench(t, stalled(), 4, 1, Options{From: every, To: every, Count: 3 * every})
 	if p99 := open.ResponseTime.P99; p99 < 150e3 {
 		t.Errorf("open loop: p99 is %s, a fifth of the requests waited up to %s", UnitMicros.Format(p99), stall)
 	}
 	if open.Client.Held == 0 {
 		t.Error("open loop: no request was held up by busy connections")
 	}
-	closed := bench(t, url, 1, 1, Options{Duration: 3 * time.Second})
+	closed := bench(t, stalled(), 1, 1, Options{Count: 3 * every})
 	if p99 := closed.ResponseTime.P99; p99 > 100e3 {
-		t.Errorf("closed loop: p99 is %s, though one request a second was stalled", UnitMicros.Format(p99))
+		t.Errorf("closed loop: p99 is %s, though one request of %d was stalled", UnitMicros.Format(p99), every)
 	}
 }
 
