@@ -185,7 +185,7 @@ func TestMeasuredPartIsObserved(t *testing.T) {
 	}
 	defer watch.Close()
 	const connections = 3
-	r := bench(t, url, connections, 1, Options{WarmUp: 300 * time.Millisecond, Duration: 300 * time.Millisecond, Kernel: watch})
+	r := bench(t, url, connections, 1, Options{WarmUp: 2 * time.Second, Duration: 300 * time.Millisecond, Kernel: watch})
 	k := r.Kernel
 	if k == nil || k.Tier == "" || k.Elapsed <= 0 || k.At.Add(-k.Elapsed).Before(r.Started) {
 		t.Fatalf("started %v, kernel %+v", r.Started, k)
