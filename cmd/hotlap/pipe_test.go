@@ -41,20 +41,22 @@ func (p *process) write(text string) {
 // Ctrl-C is the client's business; SIGTERM ends the input, and what is in
 // flight has a while.
 func TestPipeSignals(t *testing.T) {
-	url := startTargetServer(t)
+	s := newStage(t)
 	p := start(t, "pipe")
 	p.stdout.until(`"body"]}`) // HELLO, whose last phase is the body
 	p.signal(syscall.SIGINT)
-	p.write(getFrame(url+"/delay/50", 1))
-	p.stdout.until("/delay/50")
-	p.write(getFrame(url+"/delay/500", 1))
-	p.write(getFrame(url+"/now", 1))
-	p.stdout.until("/now")
+	p.write(getFrame(s.url+"/one", 1))
+	s.await("/one")[0].answer()
+	p.stdout.until("/one")
+	p.write(getFrame(s.url+"/two", 1))
+	held := s.await("/two")
 	p.signal(syscall.SIGTERM)
-	p.stdout.until("/delay/500")
-	p.stdout.until(`"responses":3`)
+	held[0].answer()
+	p.stdout.until("/two")
+	p.stdout.until(`"responses":2`)
 	p.exits(exitSIGTERM)
 
+	url := startTargetServer(t)
 	p = start(t, "pipe")
 	p.write(getFrame(url+"/delay/60000", 1) + getFrame(url+"/now", 1))
 	p.stdout.until("/now")
@@ -175,14 +177,14 @@ func TestPipeListen(t *testing.T) {
 	if said := p.stderr.line(); !strings.Contains(said, "a client: a frame of") {
 		t.Errorf("it said %q", said)
 	}
-	c := dialPipe(t, path)
-	c.write(getFrame(url+"/delay/300", 1))
+	s, c := newStage(t), dialPipe(t, path)
+	c.write(getFrame(s.url+"/held", 1))
 	c.until(`"body"]}`)
-	c.write(getFrame(url+"/now", 1))
-	c.until("/now")
+	held := s.await("/held")
 	p.signal(syscall.SIGTERM)
-	c.until("/delay/300") // it may finish
-	c.until(`"responses":2`)
+	held[0].answer() // it may finish
+	c.until("/held")
+	c.until(`"responses":1`)
 	p.exits(exitSIGTERM)
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
 		t.Errorf("the socket stays behind: %v", err)
