@@ -255,14 +255,20 @@ func dialPipe(t *testing.T, path string) *pipeClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
 	return &pipeClient{t, c}
+}
+
+// waits begins a wait for something to read or to write, which patience bounds.
+func (c *pipeClient) waits() {
+	c.t.Helper()
+	if err := c.c.SetDeadline(time.Now().Add(patience)); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 func (c *pipeClient) write(text string) {
 	c.t.Helper()
+	c.waits()
 	if _, err := io.WriteString(c.c, text); err != nil {
 		c.t.Fatal(err)
 	}
@@ -271,6 +277,7 @@ func (c *pipeClient) write(text string) {
 // until waits for text.
 func (c *pipeClient) until(text string) {
 	c.t.Helper()
+	c.waits()
 	var got []byte
 	one := make([]byte, 1)
 	for !strings.HasSuffix(string(got), text) {
