@@ -56,7 +56,7 @@ func situations() []situation {
 		{name: "slow server", provoke: func(s *stage) error { return s.serve(load{requests: 30}, 20*time.Millisecond) }, bound: BoundServer, valid: ValidYes},
 		{name: "rate kept", provoke: func(s *stage) error { return s.serve(load{requests: 100, rate: 5 * time.Millisecond}, 0) }, bound: BoundPacer, valid: ValidYes},
 		{
-			name: "saturated client", provoke: func(s *stage) error { return s.serve(load{requests: 200, work: true}, 0) },
+			name: "saturated client", provoke: func(s *stage) error { return s.serve(load{requests: 50, work: true}, 0) },
 			bound: BoundClient, valid: ValidNo, spoils: []string{"client_saturated"},
 			takeTo: func(_ *Sample, c *ClientFigures) { c.Busy, c.CPU = []float64{0.5}, 0 },
 		},
