@@ -156,7 +156,7 @@ func fillWindow(c *lab.Socket, held time.Duration) (sent int, err error) {
 			return sent, nil
 		case time.Now().After(deadline):
 			return sent, errors.New("the receive window was never full")
-		case info.Notsent_bytes == 0: // there is room: this does not wait
+		case info.Notsent_bytes == 0 && info.Unacked == 0: // there is room: the send buffer holds nothing up
 			n, err := c.Write(make([]byte, 16<<10))
 			if sent += n; err != nil {
 				return sent, err
