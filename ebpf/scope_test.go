@@ -222,13 +222,13 @@ func TestRefusedWithTheRequest(t *testing.T) {
 		began := time.Now()
 		clients := connect(late, ns.ConnectWithData)
 		connect(1, ns.Connect) // the queue is full
-		if time.Since(began) > 100*time.Millisecond && try < tries {
-			continue // the kernel may have sent a last ACK before
-		}
 		for _, c := range clients {
 			if _, err := c.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if time.Since(began) > 100*time.Millisecond && try < tries {
+			continue // the kernel may have sent a last ACK before
 		}
 		for deadline := time.Now().Add(20 * time.Second); read(t, o).Total[FirstUnanswered] < late; time.Sleep(pollEvery) {
 			if time.Now().After(deadline) {
