@@ -37,7 +37,7 @@ class RequestsTest(TestCase):
 
     def test_errors_by_kind(self) -> None:
         async def main() -> None:
-            async with hotlap.Client(timeout=0.2, connect_timeout=0.2, retries=0) as c:
+            async with hotlap.Client(timeout=2, connect_timeout=2, retries=0) as c:
                 for url, kind, name in (
                     ("no url", hotlap.InvalidRequest, "invalid_request"),
                     (target() + "/delay/5000", hotlap.Timeout, "timeout"),
