@@ -423,7 +423,7 @@ class StreamTest(TestCase):
             for u in urls(100):
                 gave += 1
                 yield u
-                time.sleep(0.02)
+                time.sleep(0.2)
 
         async def main() -> None:
             async with hotlap.Client() as c:
