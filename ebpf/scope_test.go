@@ -221,7 +221,12 @@ func TestRefusedWithTheRequest(t *testing.T) {
 		connect(backlog, ns.Connect)
 		began := time.Now()
 		clients := connect(late, ns.ConnectWithData)
-		connect(1, ns.Connect) // the queue is full
+		connect(1, ns.Connect)
+		for n, err := uint32(0), error(nil); n <= backlog; n, err = l.Queue() { // until it is full
+			if err != nil || time.Since(began) > 20*time.Second {
+				t.Fatal(n, err)
+			}
+		}
 		for _, c := range clients {
 			if _, err := c.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
 				t.Fatal(err)
