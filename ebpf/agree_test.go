@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hotlap/ebpf/internal/lab"
 	"hotlap/ebpf/internal/need"
@@ -49,7 +50,22 @@ func TestAgreesWithNstatAndSS(t *testing.T) {
 		t.Fatal("somebody listens on port 1")
 	}
 
-	s := read(t, o)
+	// nstat looks later than we do: softirqs may be working on the last packets yet.
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(pollEvery) {
+		wrong := disagreements(t, ns, read(t, o), p.At)
+		if wrong == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(strings.Join(wrong, "\n"))
+		}
+	}
+}
+
+// disagreements are where a sample is not what nstat and ss say of the namespace now.
+func disagreements(t *testing.T, ns *lab.Namespace, s Sample, at netip.AddrPort) (wrong []string) {
+	t.Helper()
+	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	var nstat struct {
 		Kernel map[string]uint64 `json:"kernel"`
 	}
@@ -64,12 +80,12 @@ func TestAgreesWithNstatAndSS(t *testing.T) {
 		Connects:        "TcpActiveOpens",
 	} {
 		if theirs := nstat.Kernel[name]; s.Total[ours] != theirs || theirs == 0 {
-			t.Errorf("%s is %d, nstat says %d", ours, s.Total[ours], theirs)
+			complain("%s is %d, nstat says %d", ours, s.Total[ours], theirs)
 		}
 	}
 	// The kernel does not count those that the client gives up.
 	if n, theirs := s.Reasons[ConnectFailures]["ECONNREFUSED"], nstat.Kernel["TcpAttemptFails"]; n != theirs || n != 1 {
-		t.Errorf("%d connects were refused, nstat says %d", n, theirs)
+		complain("%d connects were refused, nstat says %d", n, theirs)
 	}
 	same := 0
 	for name, n := range s.Namespace {
@@ -77,22 +93,23 @@ func TestAgreesWithNstatAndSS(t *testing.T) {
 			if theirs, known := nstat.Kernel[group+string(name)]; known {
 				same++
 				if theirs != n {
-					t.Errorf("%s is %d, nstat says %d", name, n, theirs)
+					complain("%s is %d, nstat says %d", name, n, theirs)
 				}
 			}
 		}
 	}
 	if same < 30 {
-		t.Errorf("only %d counters were compared", same)
+		complain("only %d counters were compared", same)
 	}
 
-	l := s.Listeners[slices.IndexFunc(s.Listeners, func(l Listener) bool { return l.Addr == p.At })]
+	l := s.Listeners[slices.IndexFunc(s.Listeners, func(l Listener) bool { return l.Addr == at })]
 	columns := strings.Fields(output(t, ns, "ss", "--listening", "--tcp", "--numeric", "--no-header"))
 	want := []string{"LISTEN", fmt.Sprint(l.Queue), fmt.Sprint(l.Limit), l.Addr.String()}
 	if strings.Join(columns[:4], " ") != strings.Join(want, " ") {
-		t.Errorf("ss says %v, observed %v", columns, want)
+		complain("ss says %v, observed %v", columns, want)
 	}
 	if l.Queue != 5 || l.Peak != 5 || !l.PeakExact {
-		t.Errorf("queue %d, peak %d (exact: %v): a queue of 4 that overflowed holds 5", l.Queue, l.Peak, l.PeakExact)
+		complain("queue %d, peak %d (exact: %v): a queue of 4 that overflowed holds 5", l.Queue, l.Peak, l.PeakExact)
 	}
+	return wrong
 }

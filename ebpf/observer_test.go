@@ -246,7 +246,7 @@ func testNothingIsLeft(t *testing.T, end func(child) error) {
 		return !errors.Is(err, os.ErrNotExist)
 	}
 	// The kernel frees programs after a grace period.
-	for deadline := time.Now().Add(10 * time.Second); slices.ContainsFunc(ids, left); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); slices.ContainsFunc(ids, left); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("programs are still loaded")
 		}

@@ -147,6 +147,7 @@ func TestEvidence(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	began := time.Now()
 	client, err := ns.Connect(l.Local())
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +189,7 @@ func TestEvidence(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed := *evidence(func(e *Evidence) bool { return e.Closed == 1 })
-	if closed.Open != 0 || closed.ReceiveLimited < open.ReceiveLimited || closed.ReceiveLimited > closed.Busy || closed.Busy > 30*time.Second || closed.MinRTT <= 0 {
+	if closed.Open != 0 || closed.ReceiveLimited < open.ReceiveLimited || closed.ReceiveLimited > closed.Busy || closed.Busy > time.Since(began) || closed.MinRTT <= 0 {
 		t.Errorf("closed: %+v, and when it was open %+v", closed, open)
 	}
 }
@@ -220,14 +221,19 @@ func TestRefusedWithTheRequest(t *testing.T) {
 		connect(backlog, ns.Connect)
 		began := time.Now()
 		clients := connect(late, ns.ConnectWithData)
-		connect(1, ns.Connect) // the queue is full
-		if time.Since(began) > 100*time.Millisecond && try < tries {
-			continue // the kernel may have sent a last ACK before
+		connect(1, ns.Connect)
+		for n, err := uint32(0), error(nil); n <= backlog; n, err = l.Queue() { // until it is full
+			if err != nil || time.Since(began) > 20*time.Second {
+				t.Fatal(n, err)
+			}
 		}
 		for _, c := range clients {
 			if _, err := c.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if time.Since(began) > 100*time.Millisecond && try < tries {
+			continue // the kernel may have sent a last ACK before
 		}
 		for deadline := time.Now().Add(20 * time.Second); read(t, o).Total[FirstUnanswered] < late; time.Sleep(pollEvery) {
 			if time.Now().After(deadline) {

@@ -13,7 +13,7 @@ func TestSelfTest(t *testing.T) {
 	for _, c := range checks() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			row := c.run(Options{}, settleFor)
+			row := c.run(Options{}, 10*settleFor)
 			t.Logf("provoked %d on %d connections", row.Provoked, row.Connections)
 			for _, f := range slices.Concat(row.Observed, row.Kernel) {
 				if f.Value != f.Want {

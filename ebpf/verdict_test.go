@@ -59,7 +59,7 @@ func (s *situation) play(t *testing.T) recording {
 	if err := s.provoke(stage); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(pollEvery) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(pollEvery) {
 		r := recording{Sub(read(t, o), before), stage.ClientFigures}
 		r.Client.Elapsed = r.Delta.Elapsed
 		r.Delta.Examples = nil

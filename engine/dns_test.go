@@ -366,7 +366,7 @@ func TestResolverOfSeveralOneGone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, servers := range [][]netip.AddrPort{{gone, at}, {at, gone}} {
-				runEngine(t, engine.Config{Resolver: engine.ResolverOf(servers), ConnectTimeout: 3 * time.Second}, &hostsOf{n: 20, port: port},
+				runEngine(t, engine.Config{Resolver: engine.ResolverOf(servers), ConnectTimeout: 3 * limit}, &hostsOf{n: 20, port: port},
 					engine.SinkFunc(func(results []*engine.Result) error {
 						for _, r := range results {
 							if r.Err != nil {
@@ -465,7 +465,7 @@ func TestDeadNamesStarveNobody(t *testing.T) {
 		}
 		return addrs("127.0.0.1"), nil
 	})
-	e := talk(t, engine.Config{Resolver: dns, ConnectTimeout: time.Second, KeepBody: true})
+	e := talk(t, engine.Config{Resolver: dns, ConnectTimeout: limit, KeepBody: true})
 	var reqs []*engine.Request
 	for i := range 100 {
 		reqs = append(reqs, &engine.Request{URL: fmt.Sprintf("http://dead%d.test/", i)})

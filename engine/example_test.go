@@ -163,17 +163,17 @@ func ExampleError() {
 	defer server.Close()
 	defer close(quit)
 
-	e, err := engine.New(engine.Config{Timeout: 100 * time.Millisecond, KeepBody: true})
+	e, err := engine.New(engine.Config{KeepBody: true})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer e.Close()
 
-	for _, url := range []string{
-		server.URL + "/missing", server.URL + "/slow", server.URL + "/cut",
-		"127.0.0.1/",
+	for _, request := range []engine.Request{
+		{URL: server.URL + "/missing"}, {URL: server.URL + "/slow", Timeout: 100 * time.Millisecond}, {URL: server.URL + "/cut"},
+		{URL: "127.0.0.1/"},
 	} {
-		resp, err := e.Do(context.Background(), &engine.Request{URL: url})
+		resp, err := e.Do(context.Background(), &request)
 		var failed *engine.Error
 		switch {
 		case err == nil:

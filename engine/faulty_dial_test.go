@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -213,13 +214,20 @@ func blackhole(t testing.TB) string {
 		t.Fatal(err)
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
-	for range 8 {
-		c, err := net.DialTimeout("tcp4", addr, 500*time.Millisecond)
+	c, err := net.Dial("tcp4", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	for until := time.Now().Add(patience); time.Now().Before(until); runtime.Gosched() {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Unacked > info.Sacked { // of a listener: its accept queue and the limit of that
 			return addr
 		}
-		t.Cleanup(func() { c.Close() })
 	}
-	t.Skip("this kernel's backlog has no end")
+	t.Fatal("the accept queue does not fill up")
 	return ""
 }

@@ -39,23 +39,22 @@ func TestTimeoutOfHeadOfLine(t *testing.T) {
 	}
 }
 
-// Waiting behind others is queueing: the clock of the second request starts
-// when the first is answered.
+// Waiting behind others is queueing: the clock of a request starts when the one
+// before it is answered.
 func TestTimeoutStartsAtHeadOfLine(t *testing.T) {
 	t.Parallel()
 	srv := listen(t)
-	e := talk(t, engine.Config{Pipeline: 2, Connections: 1, Timeout: limit, KeepBody: true})
-	ends := e.ask(srv.requests(2)...)
+	e := talk(t, engine.Config{Pipeline: 4, Connections: 1, Timeout: limit, KeepBody: true})
+	ends := e.ask(srv.requests(4)...)
 	c := srv.accept()
-	c.expect("GET /1", "GET /2")
-	wait(limit * 3 / 4)
-	c.send(ok("one"))
-	ends[0].want(200, "one")
-	wait(limit * 3 / 4) // 3 s from the writing, 1.5 s in first place
-	c.send(ok("two"))
-	ends[1].want(200, "two")
-	if q := ends[1].r.Time.Queued; q < limit/2 {
-		t.Errorf("queued for %v, want about %v", q, limit*3/4)
+	c.expect("GET /1", "GET /2", "GET /3", "GET /4")
+	for _, end := range ends {
+		wait(limit / 3) // in first place
+		c.send(ok("late"))
+		end.want(200, "late")
+	}
+	if q := ends[3].r.Time.Queued; q < limit*9/10 { // and that was 4/3 of the limit after the writing
+		t.Errorf("queued for %v, want about %v", q, limit)
 	}
 }
 

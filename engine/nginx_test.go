@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -62,14 +63,20 @@ func startNginx(t *testing.T, listen, more string) (addr string) {
 	return addr
 }
 
-// freeAddr is a loopback address nobody listens on: a moment ago, at least.
+// freeAddr is a loopback address nobody listens on: a moment ago, at least. Its
+// port is below those that the kernel gives to who asks for any.
 func freeAddr(t testing.TB) string {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	t.Helper()
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal(err)
+	return ""
 }
 
 // awaitListener waits until a child listens, or is dead.

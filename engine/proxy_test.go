@@ -313,7 +313,7 @@ func TestProxyUnreachable(t *testing.T) {
 			cleanAfter(t)
 			proxy := listen(t)
 			cfg := bare(t, scheme+"://"+secretUser+"@"+proxy.addr().String())
-			cfg.ConnectTimeout = 500 * time.Millisecond
+			cfg.ConnectTimeout = limit
 			end := talk(t, cfg).ask(&engine.Request{URL: target})[0]
 			end.wantError(engine.PhaseProxy, engine.Timeout)
 			end.wantSays("proxy " + scheme + "://" + proxy.addr().String())
@@ -342,7 +342,7 @@ func TestProxyInterrupted(t *testing.T) {
 			cleanAfter(t)
 			proxy := listen(t)
 			e := talk(t, bare(t, scheme+"://"+secretUser+"@"+proxy.addr().String()))
-			first := e.ask(&engine.Request{URL: "https://one.test/", Timeout: 300 * time.Millisecond})[0]
+			first := e.ask(&engine.Request{URL: "https://one.test/", Timeout: limit})[0]
 			first.wantError(engine.PhaseProxy, engine.Timeout)
 			second := e.ask(&engine.Request{URL: "https://two.test/"})[0]
 			proxy.accept()

@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
-	"time"
 
 	"hotlap/engine"
 )
@@ -123,8 +122,9 @@ func TestTLSLargeBodies(t *testing.T) {
 
 // A server that does not go on with the handshake costs the connect timeout.
 func TestTLSHandshakeTimeout(t *testing.T) {
+	t.Parallel()
 	srv := listen(t)
-	e, err := engine.New(engine.Config{ConnectTimeout: 100 * time.Millisecond})
+	e, err := engine.New(engine.Config{ConnectTimeout: limit})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -209,18 +210,21 @@ func parseNginxStatus(text string) (v seen, err error) {
 	return v, err
 }
 
-// freePort finds a port nobody listens on.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freePort finds a port nobody listens on, below those that the kernel gives to who
+// asks for any: no connection takes it before the server does.
+func freePort() (addr string, err error) {
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", err
 }
 
 // A server that does not listen after this will not.
 const (
-	serveTries = 500
+	serveTries = 3000
 	serveWait  = 10 * time.Millisecond
 )
 

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // listen opens a listener on loopback for the length of the test.
@@ -22,11 +24,23 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// refusingAddress is one where nobody listens.
+// refusingAddress is one where nobody listens: a socket that is bound and does not
+// listen keeps the port from others for the length of the test.
 func refusingAddress(t *testing.T) string {
-	l := listen(t)
-	l.Close()
-	return l.Addr().String()
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
 }
 
 // startMirror runs a server that answers each request with the bytes that it

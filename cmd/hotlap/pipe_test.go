@@ -41,20 +41,22 @@ func (p *process) write(text string) {
 // Ctrl-C is the client's business; SIGTERM ends the input, and what is in
 // flight has a while.
 func TestPipeSignals(t *testing.T) {
-	url := startTargetServer(t)
+	s := newStage(t)
 	p := start(t, "pipe")
 	p.stdout.until(`"body"]}`) // HELLO, whose last phase is the body
 	p.signal(syscall.SIGINT)
-	p.write(getFrame(url+"/delay/50", 1))
-	p.stdout.until("/delay/50")
-	p.write(getFrame(url+"/delay/500", 1))
-	p.write(getFrame(url+"/now", 1))
-	p.stdout.until("/now")
+	p.write(getFrame(s.url+"/one", 1))
+	s.await("/one")[0].answer()
+	p.stdout.until("/one")
+	p.write(getFrame(s.url+"/two", 1))
+	held := s.await("/two")
 	p.signal(syscall.SIGTERM)
-	p.stdout.until("/delay/500")
-	p.stdout.until(`"responses":3`)
+	held[0].answer()
+	p.stdout.until("/two")
+	p.stdout.until(`"responses":2`)
 	p.exits(exitSIGTERM)
 
+	url := startTargetServer(t)
 	p = start(t, "pipe")
 	p.write(getFrame(url+"/delay/60000", 1) + getFrame(url+"/now", 1))
 	p.stdout.until("/now")
@@ -175,14 +177,14 @@ func TestPipeListen(t *testing.T) {
 	if said := p.stderr.line(); !strings.Contains(said, "a client: a frame of") {
 		t.Errorf("it said %q", said)
 	}
-	c := dialPipe(t, path)
-	c.write(getFrame(url+"/delay/300", 1))
+	s, c := newStage(t), dialPipe(t, path)
+	c.write(getFrame(s.url+"/held", 1))
 	c.until(`"body"]}`)
-	c.write(getFrame(url+"/now", 1))
-	c.until("/now")
+	held := s.await("/held")
 	p.signal(syscall.SIGTERM)
-	c.until("/delay/300") // it may finish
-	c.until(`"responses":2`)
+	held[0].answer() // it may finish
+	c.until("/held")
+	c.until(`"responses":1`)
 	p.exits(exitSIGTERM)
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
 		t.Errorf("the socket stays behind: %v", err)
@@ -253,14 +255,20 @@ func dialPipe(t *testing.T, path string) *pipeClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
 	return &pipeClient{t, c}
+}
+
+// waits begins a wait for something to read or to write, which patience bounds.
+func (c *pipeClient) waits() {
+	c.t.Helper()
+	if err := c.c.SetDeadline(time.Now().Add(patience)); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 func (c *pipeClient) write(text string) {
 	c.t.Helper()
+	c.waits()
 	if _, err := io.WriteString(c.c, text); err != nil {
 		c.t.Fatal(err)
 	}
@@ -269,6 +277,7 @@ func (c *pipeClient) write(text string) {
 // until waits for text.
 func (c *pipeClient) until(text string) {
 	c.t.Helper()
+	c.waits()
 	var got []byte
 	one := make([]byte, 1)
 	for !strings.HasSuffix(string(got), text) {

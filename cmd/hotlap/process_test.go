@@ -129,15 +129,21 @@ type reader struct {
 func newReader(t *testing.T, f *os.File) *reader {
 	t.Helper()
 	t.Cleanup(func() { f.Close() })
-	if err := f.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
 	return &reader{t, f, bufio.NewReader(f)}
+}
+
+// waits begins a wait for something to read, which patience bounds.
+func (r *reader) waits() {
+	r.t.Helper()
+	if err := r.f.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // line waits for the next line.
 func (r *reader) line() string {
 	r.t.Helper()
+	r.waits()
 	line, err := r.b.ReadString('\n')
 	if err != nil {
 		r.t.Fatalf("%q and %v, want a line", line, err)
@@ -148,6 +154,7 @@ func (r *reader) line() string {
 // until waits for text, and returns what came up to its end.
 func (r *reader) until(text string) string {
 	r.t.Helper()
+	r.waits()
 	var got strings.Builder
 	for !strings.HasSuffix(got.String(), text) {
 		b, err := r.b.ReadByte()
@@ -162,6 +169,7 @@ func (r *reader) until(text string) string {
 // rest waits for the end, and returns what came up to it.
 func (r *reader) rest() string {
 	r.t.Helper()
+	r.waits()
 	text, err := io.ReadAll(r.b)
 	if err != nil {
 		r.t.Fatalf("%q and %v", text, err)

@@ -45,6 +45,7 @@ func terminal(t *testing.T) (screen *reader, tty *os.File) {
 // shown up to then.
 func (r *reader) hangUp() string {
 	r.t.Helper()
+	r.waits()
 	text, err := io.ReadAll(r.b)
 	if err != nil && !errors.Is(err, syscall.EIO) { // EIO is how a terminal says it
 		r.t.Fatalf("%q and %v", text, err)

@@ -1,13 +1,15 @@
 package load
 
 import (
-	"net"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"hotlap/ebpf"
 )
@@ -69,14 +71,20 @@ func TestHealthyRunIsCleanToTheKernel(t *testing.T) {
 // A server that is not there is found, though nothing was ever connected to it.
 func TestRefusedRunIsNotValid(t *testing.T) {
 	needRoot(t)
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	// A socket that is bound and does not listen keeps the port from others.
+	taken, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := "http://" + taken.Addr().String()
-	if err := taken.Close(); err != nil {
+	defer unix.Close(taken)
+	if err := unix.Bind(taken, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
+	bound, err := unix.Getsockname(taken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := fmt.Sprintf("http://127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
 	r, v := watched(t, url, 4, 1, Options{Count: 20})
 	if r.Responses != 0 || v.Valid != ebpf.ValidNo {
 		t.Errorf("%d responses, valid: %s (%s)", r.Responses, v.Valid, v.Why)

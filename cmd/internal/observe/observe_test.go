@@ -2,10 +2,12 @@ package observe
 
 import (
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -27,6 +29,7 @@ func fill(t *testing.T, limit int) *full {
 	t.Helper()
 	s := &full{t: t, addr: unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}}
 	s.socket = socket(t)
+	t.Cleanup(func() { unix.Close(s.socket) })
 	if err := unix.Bind(s.socket, &s.addr); err != nil {
 		t.Fatal(err)
 	}
@@ -39,13 +42,27 @@ func fill(t *testing.T, limit int) *full {
 	}
 	s.addr.Port = bound.(*unix.SockaddrInet4).Port
 	for range limit + 1 {
-		c := s.connect()
-		// Over loopback the handshake is done when connect returns, but for the socket's state.
-		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(c), Events: unix.POLLOUT}}, 60_000); err != nil {
+		client := s.connect()
+		t.Cleanup(func() { unix.Close(client) })
+	}
+	s.await("the queue is full", func() bool {
+		info, err := unix.GetsockoptTCPInfo(s.socket, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
+		return int(info.Unacked) == limit+1 // of a listener: its accept queue
+	})
 	return s
+}
+
+// await waits for what softirqs have yet to do.
+func (s *full) await(what string, so func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !so(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("it never came to it that %s", what)
+		}
+	}
 }
 
 func socket(t *testing.T) int {
@@ -54,18 +71,41 @@ func socket(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(fd) })
 	return fd
 }
 
-// connect sends one SYN, and the next one a second later.
-func (s *full) connect() int {
+func (s *full) connect() (client int) {
 	s.t.Helper()
-	c := socket(s.t)
-	if err := unix.Connect(c, &s.addr); err != nil && err != unix.EINPROGRESS {
+	client = socket(s.t)
+	if err := unix.Connect(client, &s.addr); err != nil && err != unix.EINPROGRESS {
 		s.t.Fatal(err)
 	}
-	return c
+	return client
+}
+
+// refuse has one SYN refused. The client would send it again in a second, and ends
+// before.
+func (s *full) refuse() {
+	s.t.Helper()
+	before := s.drops()
+	client := s.connect()
+	s.await("the SYN is refused", func() bool { return s.drops() > before })
+	if err := unix.Close(client); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// drops is how many SYNs the listener has refused.
+func (s *full) drops() uint32 {
+	s.t.Helper()
+	var memory [9]uint32 // SK_MEMINFO_VARS of linux/sock_diag.h; the last is sk_drops
+	size := uint32(unsafe.Sizeof(memory))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.socket), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&memory)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		s.t.Fatal(errno)
+	}
+	return memory[8]
 }
 
 func (s *full) port() uint16 { return uint16(s.addr.Port) }
@@ -91,13 +131,13 @@ func TestAcceptQueueOverflows(t *testing.T) {
 	w := watch(t, Options{Mode: Auto, Ports: []uint16{server.port()}}, ebpf.Options{Most: ebpf.TierDiag})
 	ticks := make(chan time.Time)
 	w.ticks = ticks
-	server.connect() // in the warm-up
+	server.refuse() // in the warm-up
 	w.Begin()
-	server.connect()
-	server.connect()
+	server.refuse()
+	server.refuse()
 	ticks <- time.Time{}
 	ticks <- time.Time{} // taken when the first has been read
-	server.connect()
+	server.refuse()
 	k := w.End()
 	if n := k.Total[ebpf.AcceptOverflows]; n != 3 || k.Tier != ebpf.TierDiag {
 		t.Errorf("tier %s: %d overflows in the measured part, want 3", k.Tier, n)
@@ -128,7 +168,7 @@ func TestScopeOfThisProcess(t *testing.T) {
 	server := fill(t, 0)
 	w := watch(t, Options{Mode: Auto, Ports: make([]uint16, maxPorts+1)}, ebpf.Options{Most: ebpf.TierDiag})
 	w.Begin()
-	server.connect()
+	server.refuse()
 	k := w.End()
 	last := k.Unseen[len(k.Unseen)-1]
 	if k.Ports != nil || !strings.HasPrefix(last.What, "accept queues of servers") {
@@ -166,7 +206,7 @@ func TestNobodyWatches(t *testing.T) {
 func TestEndBeforeBegin(t *testing.T) {
 	server := fill(t, 0)
 	w := watch(t, Options{Mode: Auto, Ports: []uint16{server.port()}}, ebpf.Options{Most: ebpf.TierDiag})
-	server.connect()
+	server.refuse()
 	k := w.End()
 	if k.Total[ebpf.AcceptOverflows] != 0 || k.Elapsed != 0 || len(k.Events) != 0 {
 		t.Errorf("it saw %v in %v", k.Total, k.Elapsed)

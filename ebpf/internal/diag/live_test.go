@@ -79,7 +79,7 @@ func (w *world) listener(queue uint32) diag.Listener {
 		if err != nil || len(all) != 1 {
 			w.Fatalf("%+v, %v", all, err)
 		}
-		if all[0].Queue == queue || time.Since(start) > 10*time.Second {
+		if all[0].Queue == queue || time.Since(start) > 30*time.Second {
 			return all[0]
 		}
 	}
@@ -127,7 +127,7 @@ func TestSockets(t *testing.T) {
 	port, localhost := l.Local().Port(), netip.MustParseAddr("127.0.0.1")
 	server := diag.Filter{LocalPort: port, Peer: netip.MustParseAddr("::ffff:127.0.0.1")}
 	got := w.sockets(server)
-	for start := time.Now(); (len(got) != 1 || got[0].Receive != 5) && time.Since(start) < 10*time.Second; {
+	for start := time.Now(); (len(got) != 1 || got[0].Receive != 5) && time.Since(start) < 30*time.Second; {
 		got = w.sockets(server)
 	}
 	if len(got) != 1 || got[0].Receive != 5 || got[0].Memory.ReceiveBytes == 0 || got[0].Info.Data_segs_in != 1 ||

@@ -27,6 +27,9 @@ func TestLoadSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := awaitQueue(l, 1); err != nil {
+		t.Fatal(err)
+	}
 	if n, err := l.Queue(); n != 1 || err != nil {
 		t.Errorf("%d in the queue, %v", n, err)
 	}
