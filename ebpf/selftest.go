@@ -203,12 +203,15 @@ var sights = map[string]sight{
 	"SYN queue full, cookies sent":                             {nil, true, seeKernel(procfs.TCPReqQFullDoCookies)},
 	"socket backlog drops behind a stuck reader":               {[]string{prog.KfreeSkb}, false, seeTotal(prog.KfreeSkb, BacklogDrops)},
 	"receive buffer full":                                      {[]string{prog.KfreeSkb}, false, seeTotal(prog.KfreeSkb, ReceiveBufferDrops)},
+	"client's socket backlog drops behind a stuck reader":      {[]string{prog.KfreeSkb}, false, seeTotal(prog.KfreeSkb, BacklogDrops)},
+	"client's receive buffer full":                             {[]string{prog.KfreeSkb}, false, seeTotal(prog.KfreeSkb, ReceiveBufferDrops)},
 	"connection refused":                                       {[]string{prog.SetState, prog.SendReset, prog.ReceiveReset}, false, seeRefused},
 	"connection reset by the server":                           {[]string{prog.SendReset, prog.ReceiveReset}, false, seeResets},
 	"SYNs lost":                                                {[]string{prog.RetransmitSkb}, false, seeTotal(prog.RetransmitSkb, SYNRetransmits)},
 	"SYN-ACKs sent again":                                      {[]string{prog.RetransmitSynack}, false, seeTotal(prog.RetransmitSynack, SYNACKRetransmits)},
 	"data lost":                                                {[]string{prog.RetransmitSkb}, false, seeTotal(prog.RetransmitSkb, Retransmits)},
 	"local ports exhausted":                                    {[]string{prog.SetState}, false, seeTotal(prog.SetState, PortsExhausted)},
+	"connects from a port in use":                              {[]string{prog.SetState}, false, seeTotal(prog.SetState, PortsTaken)},
 	"TIME_WAIT buckets exhausted":                              {nil, true, seeKernel(procfs.TCPTimeWaitOverflow)},
 }
 

@@ -83,6 +83,18 @@ func situations() []situation {
 		blaming(BoundPath, server("data lost", "retransmits", func(ns ns) (provoked, error) { return ns.LostData(loopback, 5) }, events, Retransmits)),
 		blaming(BoundClient, server("no local ports", "ports_exhausted", func(ns ns) (provoked, error) { return ns.PortExhaustion(loopback, 20, 15) }, connections, PortsExhausted)),
 
+		blaming(BoundClient, server("ports taken", "ports_taken", func(ns ns) (provoked, error) { return ns.PortsTaken(loopback, 10) }, connections, PortsTaken)),
+		listing("receive_queue_pruned", blaming(BoundClient, server("stuck client", "client_backlog_drops", func(ns ns) (provoked, error) { return ns.ClientBacklogDrops(loopback) }, events, BacklogDrops, Drops))),
+		listing("receive_queue_pruned", blaming(BoundClient, server("client without room", "client_receive_buffer_drops", func(ns ns) (provoked, error) { return ns.ClientReceiveBufferDrops(loopback, 10) }, events, ReceiveBufferDrops, Drops))),
+
+		{
+			name: "small send buffer", provoke: bufferFull, bound: BoundClient, valid: ValidNo, spoils: []string{"send_limited"}, may: "receive_limited",
+			takeTo: func(d *Sample, _ *ClientFigures) {
+				for i := range d.Destinations {
+					d.Destinations[i].TCP.SendLimited = 0
+				}
+			},
+		},
 		{name: "server that does not read", provoke: heldUp, bound: BoundServer, valid: ValidYes, lists: []string{"receive_limited"}},
 		harmless("TIME_WAIT buckets exhausted", func(ns ns) (provoked, error) { return ns.TimeWaitOverflow(loopback, 3, 15) }, "time_wait_overflow"),
 		harmless("receive queue collapsed", func(ns ns) (provoked, error) { return ns.ReceiveCollapse(loopback, 5) }, "receive_queue_pruned"),
@@ -115,6 +127,22 @@ func beside(inject func(*lab.Namespace) (*lab.Provoked, error)) func(*stage) err
 		}
 		return err
 	}
+}
+
+// bufferFull is a connection that its own send buffer holds up, for as long as all
+// the rest takes.
+func bufferFull(s *stage) error {
+	began := time.Now()
+	if err := s.serve(load{requests: 100}, 0); err != nil {
+		return err
+	}
+	p, err := s.ns.SendBufferFull(s.on, func(held time.Duration) bool { return held >= 300*time.Millisecond && 2*held >= time.Since(began) })
+	if err != nil {
+		return err
+	}
+	s.end = append(s.end, p.Close)
+	s.Targets, s.Requests = append(s.Targets, p.At), s.Requests+1
+	return nil
 }
 
 // heldUp is a connection to a server that does not read what is sent.
