@@ -107,9 +107,12 @@ func (k *Kernel) scope() string {
 	if len(k.Ports) == 0 {
 		return "connections of this process"
 	}
-	ports := make([]string, len(k.Ports))
-	for i, p := range k.Ports {
-		ports[i] = fmt.Sprint(p)
+	ports := make([]string, min(len(k.Ports), maxFacts))
+	for i := range ports {
+		ports[i] = fmt.Sprint(k.Ports[i])
+	}
+	if more := len(k.Ports) - len(ports); more > 0 {
+		ports = append(ports, fmt.Sprintf("%d more", more))
 	}
 	if len(ports) == 1 {
 		return "port " + ports[0]
