@@ -27,8 +27,8 @@ func (w *watcher) sample(all bool) (Sample, error) {
 	}
 	w.readEvidence(moved, all)
 	c.tcp()
-	c.affected()
 	c.rows()
+	c.affected()
 	c.Cost.Setup, c.Cost.CPU = w.setup, threadCPU()-w.setup
 	return c.Sample, nil
 }
@@ -270,7 +270,6 @@ func (c *collection) rows() {
 	slices.SortFunc(c.Listeners, func(a, b Listener) int {
 		return cmp.Or(byPlace(a.Netns, b.Netns, a.Addr, b.Addr), cmp.Compare(a.Cookie, b.Cookie))
 	})
-	slices.SortFunc(c.Shared, func(a, b Listener) int { return byPlace(a.Netns, b.Netns, a.Addr, b.Addr) })
 	slices.SortFunc(c.Servers, func(a, b Server) int { return byPlace(a.Netns, b.Netns, a.Addr, b.Addr) })
 	slices.SortFunc(c.Destinations, func(a, b Destination) int { return byPlace(a.Netns, b.Netns, a.Addr, b.Addr) })
 }

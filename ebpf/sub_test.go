@@ -152,14 +152,14 @@ func TestAttribute(t *testing.T) {
 		{"both, all at this one", namespace{5, 3}, 8, true, refused{8, 5, 3}},
 		{"the counters are read later", namespace{7, 0}, 5, true, refused{5, 5, 0}},
 		{"some refused at the last ACK", namespace{5, 0}, 8, true, refused{5, 5, 0}},
-		{"no counter knows", namespace{0, 0}, 5, true, refused{5, 0, 0}},
+		{"thrown away, and not refused", namespace{0, 0}, 5, true, refused{}},
 	} {
 		q := queues{overflows: test.namespace.overflows, others: test.namespace.others}
 		k := queue{Listener: Listener{Limit: 4}}
 		if test.full {
 			k.Queue = 5
 		}
-		q.attribute(&k, test.drops)
+		q.attribute(&k, test.drops, true)
 		if k.refused != test.want {
 			t.Errorf("%s: %+v, want %+v", test.name, k.refused, test.want)
 		}
