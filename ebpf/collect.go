@@ -2,9 +2,12 @@ package ebpf
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"hotlap/ebpf/internal/procfs"
 	"hotlap/ebpf/internal/prog"
@@ -310,6 +313,9 @@ func (w *watcher) allUnseen() []Unseen {
 		if w.failed[i] != nil {
 			list = append(list, Unseen{what, w.failed[i].Error()})
 		}
+	}
+	if pid := w.options.PID; pid != 0 && unix.Kill(pid, 0) == unix.ESRCH {
+		list = append(list, Unseen{fmt.Sprintf("process %d", pid), "it has ended"})
 	}
 	return list
 }

@@ -100,6 +100,10 @@ type ClientFigures struct {
 	Unsent   int64   // due and never sent
 	Late     int64   // sent more than LateAfter after they were due though a connection was free
 
+	// Lingered are connections that the server did not close within a second of the
+	// last response, though it was asked to: each took a place until then.
+	Lingered int64
+
 	P99      time.Duration // of the response times; 0: not known
 	AboveP99 int64         // requests that took longer than P99
 	// FirstByte is the median time from a request written to the first byte of

@@ -170,6 +170,8 @@ func TestJudge(t *testing.T) {
 		{"a loop that waited for a CPU", here, []func(run){func(r run) { r.RunQueue = 2 * time.Second }}, BoundClient, ValidNo, "client_waited_for_cpu", nil, ""},
 		{"four that waited as long together", here, []func(run){func(r run) { r.RunQueue, r.Busy = 2*time.Second, []float64{0.5, 0.5, 0.5, 0.5} }},
 			BoundServer, ValidYes, "", []string{"client_waited_for_cpu"}, ""},
+		{"a server that leaves connections open", there, []func(run){func(r run) { r.Lingered = 100 }}, BoundServer, ValidNo, "not_closed", []string{"round_trip"}, "not closed by the server"},
+		{"one that does at times", here, []func(run){func(r run) { r.Lingered = 99 }}, BoundServer, ValidYes, "", []string{"not_closed"}, ""},
 		{"slow search for ports", here, []func(run){to(PortSearches, 9000), to(PortSearchNs, 2e9)}, BoundClient, ValidNo, "port_search", nil, ""},
 		{"search for ports", here, []func(run){to(PortSearches, 9000), to(PortSearchNs, 9e6)}, BoundServer, ValidYes, "", nil, ""},
 

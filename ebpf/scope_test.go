@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -352,6 +353,30 @@ func TestEvidenceOfDuplicates(t *testing.T) {
 	s := read(t, o)
 	if e := s.Destinations[0].TCP; e == nil || e.Duplicates != 1 || s.Total[Retransmits] != 1 {
 		t.Errorf("%d retransmits, %+v: want one, and that it arrived twice", s.Total[Retransmits], e)
+	}
+}
+
+// A process that has ended is not one to which nothing happens.
+func TestProcessThatEnded(t *testing.T) {
+	need.Root(t)
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	o := observed(t, Options{PID: cmd.Process.Pid})
+	ended := func() bool { return strings.Contains(fmt.Sprint(read(t, o).Unseen), "it has ended") }
+	if ended() {
+		t.Error("it is said to have ended, and has not")
+	}
+	if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if !ended() {
+		t.Error("it has ended, which is not said")
 	}
 }
 
