@@ -18,7 +18,7 @@ var (
 func watchedRun(to netip.AddrPort) (Sample, ClientFigures) {
 	s := Sample{
 		Tier: TierBPF, Total: Counts{}, Namespace: Counts{"ListenOverflows": 0}, Host: Counts{"softnet.dropped": 0}, Lost: Counts{},
-		SYNTimeouts: synTimeouts(6, 4),
+		SYNTimeouts: synTimeouts(6, 4, synTimeoutMax),
 		Destinations: []Destination{{Addr: to, Counts: Counts{Connects: 64, ConnectsEstablished: 64, Retransmits: 0}, Reasons: Reasons{},
 			TCP: &Evidence{Open: 64, Clean: 64, MinRTT: 40 * time.Microsecond}}},
 	}

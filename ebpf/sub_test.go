@@ -97,14 +97,17 @@ func TestHistogram(t *testing.T) {
 func TestSYNTimeouts(t *testing.T) {
 	for _, test := range []struct {
 		retries, linear int
+		most            time.Duration
 		want            []time.Duration // seconds
 	}{
-		{6, 0, []time.Duration{1, 3, 7, 15, 31, 63, 127}},
-		{6, 4, []time.Duration{1, 2, 3, 4, 5, 7, 11, 19, 35, 67, 131}},
-		{0, 0, []time.Duration{1}},
-		{8, 0, []time.Duration{1, 3, 7, 15, 31, 63, 127, 247, 367}},
+		{6, 0, synTimeoutMax, []time.Duration{1, 3, 7, 15, 31, 63, 127}},
+		{6, 4, synTimeoutMax, []time.Duration{1, 2, 3, 4, 5, 7, 11, 19, 35, 67, 131}},
+		{0, 0, synTimeoutMax, []time.Duration{1}},
+		{8, 0, synTimeoutMax, []time.Duration{1, 3, 7, 15, 31, 63, 127, 247, 367}},
+		{4, 0, 3 * time.Second, []time.Duration{1, 3, 6, 9, 12}},
+		{3, 0, time.Second, []time.Duration{1, 2, 3, 4}},
 	} {
-		got := synTimeouts(test.retries, test.linear)
+		got := synTimeouts(test.retries, test.linear, test.most)
 		for i := range got {
 			got[i] /= time.Second
 		}
