@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hotlap/ebpf/internal/lab"
 )
 
@@ -106,6 +108,10 @@ func situations() []situation {
 		{
 			name: "full queue of a remote server", remote: true, provoke: fullQueueThere, bound: BoundServer, valid: ValidNo,
 			spoils: []string{"connects_unanswered"}, lists: []string{"requests_failed", "round_trip"}, take: []Counter{ConnectsUnanswered},
+		},
+		{
+			name: "nobody there", remote: true, provoke: nobodyThere, bound: BoundPath, valid: ValidNo,
+			spoils: []string{"connects_failed"}, lists: []string{"requests_failed", "round_trip"}, take: []Counter{ConnectFailures},
 		},
 		{name: "acknowledgements lost", remote: true, provoke: acknowledgementsLost, bound: BoundServer, valid: ValidYes, lists: []string{"round_trip", "round_trip"}},
 		{
@@ -225,6 +231,34 @@ func fullQueueThere(s *stage) error {
 	}
 	s.Requests += refused
 	s.Failed += refused
+	return nil
+}
+
+// nobodyThere are connects to an address that no machine of the network has.
+func nobodyThere(s *stage) error {
+	const failed = 10
+	at, err := s.serves(0)
+	if err != nil {
+		return err
+	}
+	if err := s.do(load{at: at, requests: failed * times10}); err != nil {
+		return err
+	}
+	// One question to the network, and no long wait for the answer.
+	for setting, value := range map[string]string{"mcast_solicit": "1", "retrans_time_ms": "20"} {
+		if _, err := s.ns.SetSysctl("net.ipv4.neigh."+lab.PairDevice+"."+setting, value); err != nil {
+			return err
+		}
+	}
+	nobody := netip.AddrPortFrom(s.on.Next(), at.Port())
+	for range failed {
+		if c, err := s.ns.Connect(nobody); err == nil {
+			return errors.Join(errors.New("somebody answers"), c.Close())
+		} else if err != unix.EHOSTUNREACH {
+			return err
+		}
+	}
+	s.Targets, s.Requests, s.Failed = append(s.Targets, nobody), s.Requests+failed, s.Failed+failed
 	return nil
 }
 
