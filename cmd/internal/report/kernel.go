@@ -77,6 +77,7 @@ func (k *Kernel) Facts() []Fact {
 	f := facts{}
 	f.queues(k)
 	f.faults(k)
+	f.connects(k)
 	f.searches(k)
 	for _, c := range k.Changes {
 		f.add("setting changed", "%s from %s to %s, within the second before %.0f s", c.Name, c.From, c.To, c.At)
@@ -181,6 +182,20 @@ func (f *facts) faults(k *Kernel) {
 
 // spelled is a counter in words.
 func spelled(c ebpf.Counter) string { return strings.ReplaceAll(string(c), "_", " ") }
+
+// connects are how long those took that were made, by the kernel's clock.
+func (f *facts) connects(k *Kernel) {
+	told := 0
+	for i := range k.Destinations {
+		d := &k.Destinations[i]
+		n := d.ConnectLatency.Count()
+		if n == 0 || told == maxFacts {
+			continue
+		}
+		told++
+		f.add("connects to "+d.Addr.String(), "%s, p50 %v, p99 %v", Count(int64(n)), roundTo3(d.ConnectLatency.Quantile(0.5)), roundTo3(d.ConnectLatency.Quantile(0.99)))
+	}
+}
 
 // searches are what deep mode adds.
 func (f *facts) searches(k *Kernel) {
