@@ -1,5 +1,7 @@
 package ebpf
 
+import "slices"
+
 // affected says how many connections the overflows of accept queues touched:
 // those whose SYN was not answered, and those whose last ACK was refused. That is
 // known only where the clients are in scope, and of sockets that share an
@@ -7,11 +9,12 @@ package ebpf
 func (c *collection) affected() {
 	c.Shared = []Listener{}
 	groups := map[place][]*Listener{}
-	for _, l := range c.listeners {
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
 		at := place{l.Netns, l.Addr}
 		groups[at] = append(groups[at], l)
 	}
-	known := true
+	known := true // of all that overflowed
 	var connections uint64
 	for _, group := range groups {
 		one := group[0]
@@ -32,6 +35,7 @@ func (c *collection) affected() {
 	if known && connections > 0 {
 		c.Total[AcceptOverflowConnections] = connections
 	}
+	slices.SortFunc(c.Shared, func(a, b Listener) int { return byPlace(a.Netns, b.Netns, a.Addr, b.Addr) })
 }
 
 // together is the sum of listeners that share an address.
@@ -65,13 +69,14 @@ func together(group []*Listener) Listener {
 func (c *collection) resent(l *Listener) (n uint64, known bool) {
 	atLast := l.Counts[SYNACKRetransmitSockets]
 	first := uint64(0)
-	for at, d := range c.destinations {
-		lost, counted := d.Counts.Get(ConnectsUnanswered)
-		if counted && at.netns == l.Netns && at.addr.Port() == l.Addr.Port() && (l.Addr.Addr().IsUnspecified() || at.addr == l.Addr) {
+	for i := range c.Destinations {
+		d := &c.Destinations[i]
+		if lost, counted := d.Counts.Get(ConnectsUnanswered); counted && d.Netns == l.Netns && takes(c.Listeners, l, d.Addr) {
 			n += lost
 			first += d.Counts[FirstUnanswered]
 			known = known || d.Counts[Connects] > 0
 		}
 	}
-	return n + max(atLast, min(first, l.Counts[Drops])), known
+	drops, seen := l.Counts.Get(Drops)
+	return n + max(atLast, min(first, drops)), known && (seen || first == 0)
 }

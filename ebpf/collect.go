@@ -2,9 +2,12 @@ package ebpf
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"hotlap/ebpf/internal/procfs"
 	"hotlap/ebpf/internal/prog"
@@ -27,8 +30,8 @@ func (w *watcher) sample(all bool) (Sample, error) {
 	}
 	w.readEvidence(moved, all)
 	c.tcp()
-	c.affected()
 	c.rows()
+	c.affected()
 	c.Cost.Setup, c.Cost.CPU = w.setup, threadCPU()-w.setup
 	return c.Sample, nil
 }
@@ -270,7 +273,6 @@ func (c *collection) rows() {
 	slices.SortFunc(c.Listeners, func(a, b Listener) int {
 		return cmp.Or(byPlace(a.Netns, b.Netns, a.Addr, b.Addr), cmp.Compare(a.Cookie, b.Cookie))
 	})
-	slices.SortFunc(c.Shared, func(a, b Listener) int { return byPlace(a.Netns, b.Netns, a.Addr, b.Addr) })
 	slices.SortFunc(c.Servers, func(a, b Server) int { return byPlace(a.Netns, b.Netns, a.Addr, b.Addr) })
 	slices.SortFunc(c.Destinations, func(a, b Destination) int { return byPlace(a.Netns, b.Netns, a.Addr, b.Addr) })
 }
@@ -311,6 +313,9 @@ func (w *watcher) allUnseen() []Unseen {
 		if w.failed[i] != nil {
 			list = append(list, Unseen{what, w.failed[i].Error()})
 		}
+	}
+	if pid := w.options.PID; pid != 0 && unix.Kill(pid, 0) == unix.ESRCH {
+		list = append(list, Unseen{fmt.Sprintf("process %d", pid), "it has ended"})
 	}
 	return list
 }

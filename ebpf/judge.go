@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"hotlap/ebpf/internal/procfs"
 )
 
 // Bound is what kept a run from going faster.
@@ -97,6 +99,10 @@ type ClientFigures struct {
 	Held     int64   // requests that were due while every connection was busy
 	Unsent   int64   // due and never sent
 	Late     int64   // sent more than LateAfter after they were due though a connection was free
+
+	// Lingered are connections that the server did not close within a second of the
+	// last response, though it was asked to: each took a place until then.
+	Lingered int64
 
 	P99      time.Duration // of the response times; 0: not known
 	AboveP99 int64         // requests that took longer than P99
@@ -223,6 +229,22 @@ var necessary = []Counter{
 	RSTsIn, ConnectFailures, ConnectsUnanswered, PortsExhausted, PortsTaken,
 }
 
+// wider are counters of the whole namespace that count what one of sockets does: where
+// they are zero that is too.
+var wider = map[Counter][]procfs.Counter{
+	BacklogDrops:       list(procfs.TCPBacklogDrop),
+	ReceiveBufferDrops: list(procfs.TCPRcvQDrop, procfs.TCPOFODrop),
+}
+
+func ruledOut(d *Sample, k Counter) bool {
+	for _, wide := range wider[k] {
+		if n, known := d.Namespace.Get(Counter(wide.String())); !known || n > 0 {
+			return false
+		}
+	}
+	return len(wider[k]) > 0
+}
+
 // unwatched says what of that which could spoil the run nobody watched, or that
 // there was no run to watch; "" if all was.
 func (c *ClientFigures) unwatched(d *Sample) string {
@@ -239,7 +261,7 @@ func (c *ClientFigures) unwatched(d *Sample) string {
 		return "no address is known whose connections to look at"
 	}
 	for _, k := range necessary {
-		if _, known := d.Total.Get(k); !known {
+		if _, known := d.Total.Get(k); !known && !ruledOut(d, k) {
 			return fmt.Sprintf("the observer does not see %s on this kernel", k)
 		}
 	}

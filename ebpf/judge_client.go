@@ -12,7 +12,9 @@ func (c *ClientFigures) findings() []Finding {
 		if f.Sure == "" {
 			f.Sure = Measured
 		}
-		f.blames = BoundClient
+		if f.blames == "" {
+			f.blames = BoundClient
+		}
 		list = append(list, f)
 	}
 	for i, busy := range c.Busy {
@@ -87,6 +89,14 @@ func (c *ClientFigures) findings() []Finding {
 			Evidence: fmt.Sprintf("%d requests were due and not sent when the time was over: the connections were busy, or the client was late", c.Unsent),
 			Advice:   "their age is in the response time; ask for a lower rate, or allow more connections (-c)",
 			Source:   "schedule", Scope: ScopeSocket,
+		})
+	}
+	if c.Lingered > 0 {
+		add(Finding{
+			Code: "not_closed", Subject: "connections", Count: c.Lingered, Affected: c.Lingered, Spoils: c.spoiled(c.Lingered, 0), blames: BoundServer,
+			Evidence: fmt.Sprintf("%d were not closed by the server within a second of their last response, though it was asked to (Connection: close): each kept its place until then", c.Lingered),
+			Advice:   "look why the server leaves connections open; more of them (-c) leave room for those that wait",
+			Source:   "connections", Scope: ScopeSocket,
 		})
 	}
 	if c.ServerCPUs {

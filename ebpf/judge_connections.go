@@ -216,13 +216,27 @@ func (w *weighing) reachedServer(at netip.AddrPort) (n int64) {
 			refused -= count(t.Counts, SYNRetransmits) // those were SYNs
 		}
 	}
-	return n + max(0, refused)
+	return n + max(0, refused) + w.unattributed()
 }
 
 func (w *weighing) reachedClients(at netip.AddrPort) (n int64) {
 	for i := range w.delta.Destinations {
 		if t := &w.delta.Destinations[i]; t.Addr == at {
 			n += reached(t.Reasons)
+		}
+	}
+	return n + w.unattributed()
+}
+
+// unattributed are segments that sockets of the namespace dropped, where the kernel
+// does not tell which.
+func (w *weighing) unattributed() (n int64) {
+	for _, k := range []Counter{BacklogDrops, ReceiveBufferDrops} {
+		if _, known := w.delta.Total.Get(k); known {
+			continue
+		}
+		for _, wide := range wider[k] {
+			n += count(w.delta.Namespace, Counter(wide.String()))
 		}
 	}
 	return n

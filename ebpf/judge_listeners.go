@@ -23,14 +23,33 @@ func (w *weighing) listeners() (own []Listener) {
 		}
 	}
 	return slices.DeleteFunc(own, func(l Listener) bool {
-		return !slices.ContainsFunc(w.c.Targets, func(t netip.AddrPort) bool { return takes(l.Addr, unmapped(t)) })
+		return !slices.ContainsFunc(w.c.Targets, func(t netip.AddrPort) bool { return takes(w.delta.Listeners, &l, unmapped(t)) })
 	})
 }
 
-// takes says whether a socket that listens on one address gets connects to another.
-// On [::] it may take IPv4 too.
-func takes(listen, to netip.AddrPort) bool {
-	return listen == to || listen.Port() == to.Port() && listen.Addr().IsUnspecified() && (listen.Addr().Is6() || to.Addr().Is4())
+// takes says whether a listener, which is one of all or a sum of some, gets the
+// connects to an address: no other one that is open is nearer to it.
+func takes(all []Listener, l *Listener, to netip.AddrPort) bool {
+	near := nearness(l.Addr, to)
+	return near > 0 && !slices.ContainsFunc(all, func(other Listener) bool {
+		return !other.Closed && other.Netns == l.Netns && nearness(other.Addr, to) > near
+	})
+}
+
+// nearness is by what a kernel with several sockets on a port chooses between them: 0
+// is never. On [::] one may take IPv4 too, if none on 0.0.0.0 does.
+func nearness(listen, to netip.AddrPort) int {
+	switch on := listen.Addr(); {
+	case listen.Port() != to.Port():
+		return 0
+	case on == to.Addr():
+		return 3
+	case on.IsUnspecified() && on.Is4() == to.Addr().Is4():
+		return 2
+	case on.IsUnspecified() && on.Is6():
+		return 1
+	}
+	return 0
 }
 
 func (w *weighing) listener(l *Listener) {
@@ -39,9 +58,10 @@ func (w *weighing) listener(l *Listener) {
 		if connections = count(l.Counts, AcceptOverflowConnections); connections == 0 {
 			connections = fewest(n)
 		}
+		where, limit := w.which(l)
 		w.add(Finding{
 			Code: "accept_overflow", Subject: fmt.Sprintf("listen queue of %v", l.Addr), Count: n, Affected: connections,
-			Evidence: fmt.Sprintf("it overflowed%s: %d segments, %s, at its limit of %d", w.which(l), n, atLeast(connections, l.Counts, AcceptOverflowConnections), l.Limit),
+			Evidence: fmt.Sprintf("it overflowed%s: %d segments, %s, at its limit of %d", where, n, atLeast(connections, l.Counts, AcceptOverflowConnections), limit),
 			Advice:   "raise somaxconn and the server's backlog; `hotlap tune verify somaxconn` shows the effect",
 			Source:   "sock_diag",
 		}, BoundServer, w.refusedFor(l))
@@ -68,21 +88,24 @@ func (w *weighing) listener(l *Listener) {
 	}
 }
 
-// which says how many of the sockets that share an address overflowed.
-func (w *weighing) which(sum *Listener) string {
+// which says how many of the sockets that share an address overflowed, and the limit
+// of one that did.
+func (w *weighing) which(sum *Listener) (where string, limit uint32) {
 	sockets, full := 0, 0
+	limit = sum.Limit
 	for _, l := range w.delta.Listeners {
 		if l.Netns == sum.Netns && l.Addr == sum.Addr {
 			sockets++
 			if l.Counts[AcceptOverflows] > 0 {
 				full++
+				limit = l.Limit
 			}
 		}
 	}
 	if sockets < 2 {
-		return ""
+		return "", limit
 	}
-	return fmt.Sprintf(" at %d of its %d sockets", full, sockets)
+	return fmt.Sprintf(" at %d of its %d sockets", full, sockets), limit
 }
 
 // fewest is of how many connections so many refused segments are at least. By the
@@ -124,7 +147,7 @@ func (w *weighing) refusedFor(l *Listener) time.Duration {
 // unanswered are the connects to a listener whose first SYN got no answer.
 func (w *weighing) unanswered(l *Listener) (n int64) {
 	for i := range w.delta.Destinations {
-		if t := &w.delta.Destinations[i]; t.Netns == l.Netns && takes(l.Addr, t.Addr) && w.c.isTarget(t.Addr) {
+		if t := &w.delta.Destinations[i]; t.Netns == l.Netns && takes(w.delta.Listeners, l, t.Addr) && w.c.isTarget(t.Addr) {
 			n += count(t.Counts, ConnectsUnanswered)
 		}
 	}
@@ -136,7 +159,7 @@ func (w *weighing) unanswered(l *Listener) (n int64) {
 func (w *weighing) refusals(at netip.AddrPort) (n int64, known bool) {
 	for i := range w.delta.Listeners {
 		l := &w.delta.Listeners[i]
-		if _, polled := l.Counts.Get(ListenDrops); polled && takes(l.Addr, at) {
+		if _, polled := l.Counts.Get(ListenDrops); polled && takes(w.delta.Listeners, l, at) {
 			n += count(l.Counts, ListenDrops)
 			known = true
 		}

@@ -18,7 +18,7 @@ var (
 func watchedRun(to netip.AddrPort) (Sample, ClientFigures) {
 	s := Sample{
 		Tier: TierBPF, Total: Counts{}, Namespace: Counts{"ListenOverflows": 0}, Host: Counts{"softnet.dropped": 0}, Lost: Counts{},
-		SYNTimeouts: synTimeouts(6, 4),
+		SYNTimeouts: synTimeouts(6, 4, synTimeoutMax),
 		Destinations: []Destination{{Addr: to, Counts: Counts{Connects: 64, ConnectsEstablished: 64, Retransmits: 0}, Reasons: Reasons{},
 			TCP: &Evidence{Open: 64, Clean: 64, MinRTT: 40 * time.Microsecond}}},
 	}
@@ -63,6 +63,14 @@ func TestJudge(t *testing.T) {
 	}
 	tier := func(tier Tier) func(run) {
 		return func(r run) { r.Tier = tier }
+	}
+	olderKernel := func(backlogDrops uint64) func(run) {
+		return func(r run) {
+			for _, k := range []Counter{Drops, BacklogDrops, ReceiveBufferDrops} {
+				delete(r.Total, k)
+			}
+			r.Namespace["TCPBacklogDrop"], r.Namespace["TCPRcvQDrop"], r.Namespace["TCPOFODrop"] = backlogDrops, 0, 0
+		}
 	}
 	for _, test := range []struct {
 		name   string
@@ -162,6 +170,8 @@ func TestJudge(t *testing.T) {
 		{"a loop that waited for a CPU", here, []func(run){func(r run) { r.RunQueue = 2 * time.Second }}, BoundClient, ValidNo, "client_waited_for_cpu", nil, ""},
 		{"four that waited as long together", here, []func(run){func(r run) { r.RunQueue, r.Busy = 2*time.Second, []float64{0.5, 0.5, 0.5, 0.5} }},
 			BoundServer, ValidYes, "", []string{"client_waited_for_cpu"}, ""},
+		{"a server that leaves connections open", there, []func(run){func(r run) { r.Lingered = 100 }}, BoundServer, ValidNo, "not_closed", []string{"round_trip"}, "not closed by the server"},
+		{"one that does at times", here, []func(run){func(r run) { r.Lingered = 99 }}, BoundServer, ValidYes, "", []string{"not_closed"}, ""},
 		{"slow search for ports", here, []func(run){to(PortSearches, 9000), to(PortSearchNs, 2e9)}, BoundClient, ValidNo, "port_search", nil, ""},
 		{"search for ports", here, []func(run){to(PortSearches, 9000), to(PortSearchNs, 9e6)}, BoundServer, ValidYes, "", nil, ""},
 
@@ -177,6 +187,9 @@ func TestJudge(t *testing.T) {
 		{"observer without room", here, []func(run){func(r run) { r.Lost["faults"] = 5 }}, BoundServer, ValidUnverified, "", []string{"observer_losses"}, "could not record"},
 		{"observer without room for examples", here, []func(run){func(r run) { r.Lost["examples"] = 5 }}, BoundServer, ValidYes, "", nil, ""},
 		{"observer without a program", here, []func(run){func(r run) { delete(r.Total, RSTsIn) }}, BoundServer, ValidUnverified, "", nil, "rsts_in"},
+		{"a kernel that does not tell whose a dropped segment was", here, []func(run){olderKernel(0)}, BoundServer, ValidYes, "", nil, ""},
+		{"and drops in the namespace", here, []func(run){olderKernel(5)}, BoundServer, ValidUnverified, "", []string{"backlog_drops"}, "backlog_drops"},
+		{"and what was sent again for these", here, []func(run){olderKernel(120), to(Retransmits, 150)}, BoundServer, ValidUnverified, "", []string{"backlog_drops", "retransmits"}, "backlog_drops"},
 		{"observer of something else", here, []func(run){func(r run) { r.Destinations[0].Addr = there }}, BoundServer, ValidUnverified, "", nil, "saw no connection"},
 		{"queues not read", here, []func(run){func(r run) { r.Unseen = []Unseen{{unseenQueues, "EIO"}} }}, BoundServer, ValidUnverified, "", nil, "EIO"},
 		{"addresses not known", here, []func(run){func(r run) { r.Targets = nil }}, BoundServer, ValidUnverified, "", nil, "no address"},
@@ -230,10 +243,10 @@ func TestJudgeShared(t *testing.T) {
 	idle := s.Listeners[0]
 	idle.Cookie = 2
 	sum := l
-	sum.Cookie, sum.Counts = 0, Counts{ListenDrops: 300, AcceptOverflows: 300, AcceptOverflowConnections: 150}
+	sum.Cookie, sum.Limit, sum.Counts = 0, 2*l.Limit+1, Counts{ListenDrops: 300, AcceptOverflows: 300, AcceptOverflowConnections: 150}
 	s.Listeners, s.Shared = []Listener{l, idle}, []Listener{sum}
 	v := Judge(s, c)
-	if len(v.Findings) != 1 || !strings.HasPrefix(v.Findings[0].Evidence, "it overflowed at 1 of its 2 sockets: 300 segments, 150 connections") {
+	if len(v.Findings) != 1 || !strings.HasPrefix(v.Findings[0].Evidence, "it overflowed at 1 of its 2 sockets: 300 segments, 150 connections, at its limit of 128") {
 		t.Errorf("%+v", v.Findings)
 	}
 }
@@ -251,22 +264,38 @@ func TestJudgeIsPure(t *testing.T) {
 	}
 }
 
+// Of several listeners on a port the nearest to an address gets its connects.
 func TestTakes(t *testing.T) {
+	const closed = "closed "
 	for _, test := range []struct {
-		listen, to string
-		want       bool
+		listen, beside, to string
+		want               bool
 	}{
-		{"127.0.0.1:80", "127.0.0.1:80", true},
-		{"127.0.0.1:80", "127.0.0.1:81", false},
-		{"127.0.0.1:80", "127.0.0.2:80", false},
-		{"0.0.0.0:80", "127.0.0.1:80", true},
-		{"0.0.0.0:80", "[::1]:80", false},
-		{"[::]:80", "[::1]:80", true},
-		{"[::]:80", "127.0.0.1:80", true},
-		{"[::]:80", "127.0.0.1:81", false},
+		{"127.0.0.1:80", "", "127.0.0.1:80", true},
+		{"127.0.0.1:80", "", "127.0.0.1:81", false},
+		{"127.0.0.1:80", "", "127.0.0.2:80", false},
+		{"0.0.0.0:80", "", "127.0.0.1:80", true},
+		{"0.0.0.0:80", "", "[::1]:80", false},
+		{"[::]:80", "", "[::1]:80", true},
+		{"[::]:80", "", "127.0.0.1:80", true},
+		{"[::]:80", "", "127.0.0.1:81", false},
+
+		{"[::]:80", "0.0.0.0:80", "127.0.0.1:80", false},
+		{"[::]:80", "0.0.0.0:80", "[::1]:80", true},
+		{"[::]:80", "0.0.0.0:81", "127.0.0.1:80", true},
+		{"[::]:80", "[::1]:80", "[::1]:80", false},
+		{"0.0.0.0:80", "127.0.0.1:80", "127.0.0.1:80", false},
+		{"0.0.0.0:80", "127.0.0.1:80", "127.0.0.2:80", true},
+		{"0.0.0.0:80", closed + "127.0.0.1:80", "127.0.0.1:80", true},
+		{"127.0.0.1:80", "0.0.0.0:80", "127.0.0.1:80", true},
+		{"127.0.0.1:80", "127.0.0.1:80", "127.0.0.1:80", true},
 	} {
-		if got := takes(netip.MustParseAddrPort(test.listen), netip.MustParseAddrPort(test.to)); got != test.want {
-			t.Errorf("%s takes %s: %v", test.listen, test.to, got)
+		all := []Listener{{Addr: netip.MustParseAddrPort(test.listen)}}
+		if beside, isClosed := strings.CutPrefix(test.beside, closed); beside != "" {
+			all = append(all, Listener{Addr: netip.MustParseAddrPort(beside), Closed: isClosed})
+		}
+		if got := takes(all, &all[0], netip.MustParseAddrPort(test.to)); got != test.want {
+			t.Errorf("%s beside %q takes %s: %v", test.listen, test.beside, test.to, got)
 		}
 	}
 }

@@ -45,15 +45,23 @@ var deepOnly = []string{prog.DataReady, prog.PortSearch}
 func (w *watcher) knowPrograms(p *prog.Programs) {
 	for counter, programs := range counts {
 		known := !slices.ContainsFunc(programs, func(name string) bool { return p.Missing[name] != "" })
-		if !p.HasReasons() && (counter == BacklogDrops || counter == ReceiveBufferDrops) {
-			known = false
+		if slices.Contains(programs, prog.KfreeSkb) && !p.HasSockets() {
+			known = false // what is seen of them is not all, and not that at sockets
 		}
 		if known {
 			w.know(counter)
 		}
 	}
-	if !p.HasReasons() {
-		w.miss("reasons of drops", "kernels before 5.17 do not tell")
+	if p.Missing[prog.KfreeSkb] == "" {
+		if !p.HasReasons() {
+			w.miss("reasons of drops", "kernels before 5.17 do not tell")
+		}
+		if !p.HasSockets() {
+			w.miss("drops at sockets: of backlogs and receive buffers", "kernels before 6.11 do not tell the socket")
+		}
+	}
+	if p.Missing[prog.SendReset] == "" && !p.HasAllResets() {
+		w.miss("RSTs out that no socket sends, and the reasons of others", "kernels before 6.10 do not tell")
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Missing)) {
 		if w.options.Deep || !slices.Contains(deepOnly, name) {

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"hotlap/ebpf/internal/prog"
 )
 
 // How it goes:
@@ -35,7 +33,7 @@ type Options struct {
 	// AllNetns observes the sockets of every namespace. Accept queues and
 	// the kernel's counters stay those of one.
 	AllNetns bool
-	// Ports are local or remote ports, at most 16; none is every port.
+	// Ports are local or remote ports; none is every port.
 	Ports []uint16
 	// PID is a process: the connections it makes, the ports it listens on, and
 	// the connections of these. Its network namespace is used if Netns is empty.
@@ -50,13 +48,11 @@ type Options struct {
 	// Most is the tier to be content with even if more is possible; "" is TierBPF.
 	Most Tier
 
-	without []string // BPF programs left out: for tests of what depends on them
+	without  []string          // BPF programs left out: for tests of what depends on them
+	mostArgs map[string]uint32 // that BPF programs use: for tests of what older kernels show
 }
 
 func (o *Options) check() error {
-	if len(o.Ports) > prog.MaxPorts {
-		return fmt.Errorf("ebpf: %d ports: at most %d can be observed; without any, all are", len(o.Ports), prog.MaxPorts)
-	}
 	if slices.Contains(o.Ports, 0) {
 		return errors.New("ebpf: port 0 is no port")
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,10 @@ const observeAs = "HOTLAP_TEST_OBSERVE"
 // containers do.
 const withoutBPF = "HOTLAP_TEST_WITHOUT_BPF"
 
+// asContainer is the address that the observer connects to, from a PID namespace of
+// its own with its own /proc, before it reads.
+const asContainer = "HOTLAP_TEST_AS_CONTAINER"
+
 func TestMain(m *testing.M) {
 	if options := os.Getenv(observeAs); options != "" {
 		if err := observe(options); err != nil {
@@ -51,11 +56,25 @@ func observe(text string) error {
 			return err
 		}
 	}
+	to := os.Getenv(asContainer)
+	if to != "" {
+		err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("proc", "/proc", "proc", 0, ""))
+		if err != nil {
+			return err
+		}
+	}
 	o, err := Open(options)
 	if err != nil {
 		return err
 	}
 	defer o.Close()
+	if to != "" {
+		c, err := net.Dial("tcp", to)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+	}
 	s, err := o.Read()
 	if err != nil {
 		return err
@@ -203,6 +222,21 @@ func TestRefusedBPF(t *testing.T) {
 	}
 }
 
+// A process of a container is known by its number there.
+func TestProcessOfAContainer(t *testing.T) {
+	need.Root(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	container := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	_, s := start(t, Options{PID: 1}, container, asContainer+"="+l.Addr().String())
+	if s.Tier != TierBPF || s.Total[Connects] != 1 || s.Total[ConnectsEstablished] != 1 {
+		t.Errorf("tier %s, %d connects, not seen %v; it made one", s.Tier, s.Total[Connects], s.Unseen)
+	}
+}
+
 func TestNothingIsLeft(t *testing.T) {
 	need.Root(t)
 	for name, end := range map[string]func(child) error{
@@ -280,7 +314,6 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		options Options
 		want    string
 	}{
-		{Options{Ports: make([]uint16, 17)}, "at most 16"},
 		{Options{Ports: []uint16{0}}, "port 0"},
 		{Options{PID: -1}, "no process"},
 		{Options{PID: 1 << 30}, "there is no process"},

@@ -15,6 +15,7 @@ type queues struct {
 	snapshot  []diag.Listener
 	overflows uint64 // refused segments of the namespace that no listener was found for yet
 	others    uint64 // those of another cause than a full accept queue
+	other     uint64 // all of these since Open, at least
 	round     uint64
 }
 
@@ -42,6 +43,7 @@ func (w *watcher) poll() {
 		return
 	}
 	q := &w.queues
+	before := *q
 	if q.snapshot, w.failed[0] = w.sockets.Listeners(q.snapshot[:0]); w.failed[0] != nil {
 		return
 	}
@@ -67,9 +69,14 @@ func (w *watcher) poll() {
 	if len(dropped) > 0 {
 		w.readCounters()
 	}
+	counted := *q
 	for i, k := range dropped {
-		q.attribute(k, drops[i])
+		q.attribute(k, drops[i], w.failed[1] == nil)
 	}
+	// What was counted before this round and is in no listener's drops now was refused
+	// by one that is closed.
+	q.overflows = min(q.overflows, counted.overflows-before.overflows)
+	q.others = min(q.others, counted.others-before.others)
 }
 
 // found takes in a listener. What it had dropped before the observer was there
@@ -119,24 +126,52 @@ func (w *watcher) portInScope(port uint16) bool {
 }
 
 // readCounters reads the kernel's counters, and what they say of refused segments.
+// Overflows are among the drops, but are not read in the same instant: so drops are
+// compared with the overflows of a later reading, and a difference is one of causes.
 func (w *watcher) readCounters() {
+	before := w.now
+	if !w.readNow() {
+		return
+	}
+	if d := procfs.Sub(&w.now, &before); w.sockets != nil && refusedOf(&d, procfs.ListenDrops) > 0 {
+		sinceOpen := procfs.Sub(&w.now, &w.base)
+		all := refusedOf(&sinceOpen, procfs.ListenDrops)
+		if !w.readNow() {
+			return
+		}
+		sinceOpen = procfs.Sub(&w.now, &w.base)
+		if other := all - min(all, refusedOf(&sinceOpen, procfs.ListenOverflows)); other > w.queues.other {
+			w.queues.others += other - w.queues.other
+			w.queues.other = other
+		}
+	}
+	d := procfs.Sub(&w.now, &before)
+	w.queues.overflows += refusedOf(&d, procfs.ListenOverflows)
+}
+
+// readNow reads the counters into w.now, which stays as it is if that fails.
+func (w *watcher) readNow() bool {
 	before := w.now
 	if w.failed[1] = w.counters.Read(&w.now); w.failed[1] != nil {
 		w.now = before
-		return
 	}
-	d := procfs.Sub(&w.now, &before)
-	all, _ := d.Get(procfs.ListenDrops)
-	overflows, _ := d.Get(procfs.ListenOverflows)
-	w.queues.overflows += overflows
-	w.queues.others += all - min(all, overflows)
+	return w.failed[1] == nil
 }
 
-// attribute says of segments that a listener refused why it did. The socket
-// counts them all in one, and twice where it was a handshake's last ACK; the
-// namespace counts full accept queues apart.
-// Where there were both, a listener whose queue is full refused for that.
-func (q *queues) attribute(k *queue, drops uint64) {
+func refusedOf(c *procfs.Counters, k procfs.Counter) uint64 {
+	n, _ := c.Get(k)
+	return n
+}
+
+// attribute says of segments that a listener dropped which it refused, and why: as
+// many as the namespace counted. The socket counts them all in one, twice where it
+// was a handshake's last ACK, and also what it only threw away, such as an RST.
+// Where both causes were counted, a listener whose queue is full refused for that.
+func (q *queues) attribute(k *queue, drops uint64, counted bool) {
+	if !counted {
+		k.refused.all += drops
+		return
+	}
 	overflow := min(drops, q.overflows)
 	if q.others > 0 && k.Queue <= k.Limit {
 		overflow = min(overflow, drops-min(drops, q.others))
@@ -144,7 +179,7 @@ func (q *queues) attribute(k *queue, drops uint64) {
 	other := min(drops-overflow, q.others)
 	q.overflows -= overflow
 	q.others -= other
-	k.refused.all += drops - min(drops-overflow-other, overflow)
+	k.refused.all += overflow + other
 	k.refused.overflow += overflow
 	k.refused.other += other
 	if overflow > 0 { // a queue that overflowed was full

@@ -1,10 +1,14 @@
 package ebpf
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +17,7 @@ import (
 
 	"hotlap/ebpf/internal/lab"
 	"hotlap/ebpf/internal/need"
+	"hotlap/ebpf/internal/prog"
 )
 
 // observed opens an observer of a namespace.
@@ -357,6 +362,31 @@ func TestEvidenceOfDuplicates(t *testing.T) {
 	}
 }
 
+// A process that has ended is not one to which nothing happens.
+func TestProcessThatEnded(t *testing.T) {
+	need.Root(t)
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	o := observed(t, Options{PID: cmd.Process.Pid})
+	ended := func() bool { return strings.Contains(fmt.Sprint(read(t, o).Unseen), "it has ended") }
+	if ended() {
+		t.Error("it is said to have ended, and has not")
+	}
+	if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if !ended() {
+		t.Error("it has ended, which is not said")
+	}
+}
+
+// Any number of ports may be in scope.
 func TestPortsInScope(t *testing.T) {
 	need.Root(t)
 	ns, file := namespace(t)
@@ -365,7 +395,11 @@ func TestPortsInScope(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer wanted.Close()
-	o := observed(t, Options{Netns: file, Ports: []uint16{wanted.Local().Port()}})
+	ports := []uint16{wanted.Local().Port()}
+	for port := uint16(1); port <= 1000; port++ {
+		ports = append(ports, port)
+	}
+	o := observed(t, Options{Netns: file, Ports: ports})
 	p, err := ns.Refused(loopback, 10)
 	if err != nil {
 		t.Fatal(err)
@@ -406,6 +440,161 @@ func TestProcessInScope(t *testing.T) {
 	_, other := start(t, Options{PID: os.Getppid()}, nil)
 	if len(other.Listeners) != 0 {
 		t.Errorf("the parent process listens on %v?", other.Listeners)
+	}
+}
+
+// A listener that was closed before it was polled takes what it refused with it: none
+// of it is put down to another one, nor is what that threw away without refusing.
+func TestOnlyWhatAListenerRefusedIsItsOwn(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	l, err := ns.Listen(netip.AddrPortFrom(loopback, 0), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	runtime.LockOSThread() // it enters the namespace, and ends with this goroutine
+	w, err := open(Options{Netns: file, Most: TierDiag})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	gone, err := ns.AcceptOverflow(lab.Overflow{Listen: loopback, Dial: loopback, Backlog: 4, Refused: 15})
+	if err == nil {
+		err = gone.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := w.sample(false); err != nil || s.Namespace["ListenOverflows"] < 15 { // it has not polled since
+		t.Fatal(s.Namespace, err)
+	}
+	w.poll()
+	const thrownAway = 3
+	for range thrownAway {
+		if err := ns.Do(func() error { return sendRST(l.Local()) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if drops, err := ns.Drops(l); err != nil || drops != thrownAway {
+		t.Fatalf("the kernel counts %d drops at the listener, of %d RSTs: %v", drops, thrownAway, err)
+	}
+	w.poll()
+	s, err := w.sample(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := s.Total; c[ListenDrops] != 0 || c[AcceptOverflows] != 0 || c[SYNDrops] != 0 {
+		t.Errorf("%v: it refused nothing", c)
+	}
+}
+
+// sendRST sends an RST to a listening port from one that has no connection to it.
+func sendRST(to netip.AddrPort) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	addr := to.Addr().As4()
+	segment := make([]byte, 12+20) // the pseudo-header of the checksum goes before it
+	copy(segment, addr[:])
+	copy(segment[4:], addr[:])
+	segment[9], segment[11] = unix.IPPROTO_TCP, 20
+	tcp := segment[12:]
+	binary.BigEndian.PutUint16(tcp, 1)
+	binary.BigEndian.PutUint16(tcp[2:], to.Port())
+	tcp[12], tcp[13] = 5<<4, 0x04 // 5 words; RST
+	sum := uint32(0)
+	for i := 0; i < len(segment); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(segment[i:]))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(tcp[16:], ^uint16(sum))
+	return unix.Sendto(fd, tcp, 0, &unix.SockaddrInet4{Addr: addr})
+}
+
+// On kernels that do not tell at which socket they drop a segment those drops are not
+// known, which is said; they are not zero.
+func TestOlderKernels(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file, mostArgs: map[string]uint32{prog.KfreeSkb: 3, prog.SendReset: 2}})
+	p, err := ns.BacklogDrops(loopback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	s := read(t, o)
+	for _, k := range []Counter{Drops, BacklogDrops, ReceiveBufferDrops} {
+		if n, known := s.Total.Get(k); known {
+			t.Errorf("%s is %d", k, n)
+		}
+	}
+	if n := s.Namespace["TCPBacklogDrop"]; n != p.Events || n == 0 {
+		t.Errorf("the namespace had %d, provoked %d", n, p.Events)
+	}
+	for _, version := range []string{"6.10", "6.11"} {
+		if !strings.Contains(fmt.Sprint(s.Unseen), version) {
+			t.Errorf("it is not said what kernels before %s do not tell: %v", version, s.Unseen)
+		}
+	}
+}
+
+// A port may be listened on by several sockets: what each refused goes to it, with
+// the connections that came to it.
+func TestListenersBesideEachOther(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	const backlog, refused = 2, 5
+	wide, err := ns.AcceptOverflow(lab.Overflow{Listen: netip.IPv4Unspecified(), Dial: loopback, Backlog: backlog, Refused: refused})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wide.Close()
+	s := read(t, o)
+	near, err := ns.ListenV6Only(netip.AddrPortFrom(netip.IPv6Unspecified(), wide.At.Port()), backlog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	for range backlog + 1 {
+		c, err := ns.Connect(netip.AddrPortFrom(netip.IPv6Loopback(), wide.At.Port()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	const more = 2
+	for range more {
+		c, err := ns.Start(netip.AddrPortFrom(netip.IPv6Loopback(), wide.At.Port()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(pollEvery) {
+		s = read(t, o)
+		if s.Total[AcceptOverflows] == s.Namespace["ListenOverflows"] && s.Total[AcceptOverflowConnections] >= refused+more || time.Now().After(deadline) {
+			break
+		}
+	}
+	for _, l := range s.Listeners {
+		want := uint64(refused)
+		if l.Addr.Addr().Is6() {
+			want = more
+		}
+		if n := l.Counts[AcceptOverflowConnections]; n != want {
+			t.Errorf("%v: %d connections, want %d: %v", l.Addr, n, want, l.Counts)
+		}
+	}
+	if n := s.Total[AcceptOverflowConnections]; n != refused+more || len(s.Listeners) != 2 {
+		t.Errorf("in all %d connections at %d listeners, want %d at 2", n, len(s.Listeners), refused+more)
 	}
 }
 

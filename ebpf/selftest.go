@@ -203,12 +203,15 @@ var sights = map[string]sight{
 	"SYN queue full, cookies sent":                             {nil, true, seeKernel(procfs.TCPReqQFullDoCookies)},
 	"socket backlog drops behind a stuck reader":               {[]string{prog.KfreeSkb}, false, seeTotal(prog.KfreeSkb, BacklogDrops)},
 	"receive buffer full":                                      {[]string{prog.KfreeSkb}, false, seeTotal(prog.KfreeSkb, ReceiveBufferDrops)},
+	"client's socket backlog drops behind a stuck reader":      {[]string{prog.KfreeSkb}, false, seeDestination(prog.KfreeSkb, BacklogDrops)},
+	"client's receive buffer full":                             {[]string{prog.KfreeSkb}, false, seeDestination(prog.KfreeSkb, ReceiveBufferDrops)},
 	"connection refused":                                       {[]string{prog.SetState, prog.SendReset, prog.ReceiveReset}, false, seeRefused},
 	"connection reset by the server":                           {[]string{prog.SendReset, prog.ReceiveReset}, false, seeResets},
 	"SYNs lost":                                                {[]string{prog.RetransmitSkb}, false, seeTotal(prog.RetransmitSkb, SYNRetransmits)},
 	"SYN-ACKs sent again":                                      {[]string{prog.RetransmitSynack}, false, seeTotal(prog.RetransmitSynack, SYNACKRetransmits)},
 	"data lost":                                                {[]string{prog.RetransmitSkb}, false, seeTotal(prog.RetransmitSkb, Retransmits)},
-	"local ports exhausted":                                    {[]string{prog.SetState}, false, seeTotal(prog.SetState, PortsExhausted)},
+	"local ports exhausted":                                    {[]string{prog.SetState}, false, seeDestination(prog.SetState, PortsExhausted)},
+	"connects from a port in use":                              {[]string{prog.SetState}, false, seeDestination(prog.SetState, PortsTaken)},
 	"TIME_WAIT buckets exhausted":                              {nil, true, seeKernel(procfs.TCPTimeWaitOverflow)},
 }
 
@@ -234,6 +237,22 @@ func all(figures ...[]Figure) (list []Figure) {
 
 func seeTotal(program string, k Counter) func(*Sample, *provoked) []Figure {
 	return func(s *Sample, p *provoked) []Figure { return figure(s.Total, k, program, p.events) }
+}
+
+// seeDestination looks at the destination that it happened to, and at all together.
+func seeDestination(program string, k Counter) func(*Sample, *provoked) []Figure {
+	return func(s *Sample, p *provoked) []Figure {
+		var its []Figure
+		for _, d := range s.Destinations {
+			if d.Addr == p.at {
+				its = figure(d.Counts, k, program, p.events)
+				if its != nil {
+					its[0].Name += " there"
+				}
+			}
+		}
+		return all(its, figure(s.Total, k, program, p.events))
+	}
 }
 
 func seeKernel(k procfs.Counter) func(*Sample, *provoked) []Figure {

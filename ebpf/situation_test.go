@@ -26,6 +26,7 @@ type situation struct {
 	valid  Valid
 	spoils []string // codes of the findings that do
 	lists  []string // and of the others; those of the machine are not judged
+	may    string   // one that may be listed too: the machine's speed decides
 
 	take   []Counter                     // that are the evidence of what spoils
 	takeTo func(*Sample, *ClientFigures) // takes evidence away that is no counter

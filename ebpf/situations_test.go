@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hotlap/ebpf/internal/lab"
 )
 
@@ -83,6 +85,18 @@ func situations() []situation {
 		blaming(BoundPath, server("data lost", "retransmits", func(ns ns) (provoked, error) { return ns.LostData(loopback, 5) }, events, Retransmits)),
 		blaming(BoundClient, server("no local ports", "ports_exhausted", func(ns ns) (provoked, error) { return ns.PortExhaustion(loopback, 20, 15) }, connections, PortsExhausted)),
 
+		blaming(BoundClient, server("ports taken", "ports_taken", func(ns ns) (provoked, error) { return ns.PortsTaken(loopback, 10) }, connections, PortsTaken)),
+		listing("receive_queue_pruned", blaming(BoundClient, server("stuck client", "client_backlog_drops", func(ns ns) (provoked, error) { return ns.ClientBacklogDrops(loopback) }, events, BacklogDrops, Drops))),
+		listing("receive_queue_pruned", blaming(BoundClient, server("client without room", "client_receive_buffer_drops", func(ns ns) (provoked, error) { return ns.ClientReceiveBufferDrops(loopback, 10) }, events, ReceiveBufferDrops, Drops))),
+
+		{
+			name: "small send buffer", provoke: bufferFull, bound: BoundClient, valid: ValidNo, spoils: []string{"send_limited"}, may: "receive_limited",
+			takeTo: func(d *Sample, _ *ClientFigures) {
+				for i := range d.Destinations {
+					d.Destinations[i].TCP.SendLimited = 0
+				}
+			},
+		},
 		{name: "server that does not read", provoke: heldUp, bound: BoundServer, valid: ValidYes, lists: []string{"receive_limited"}},
 		harmless("TIME_WAIT buckets exhausted", func(ns ns) (provoked, error) { return ns.TimeWaitOverflow(loopback, 3, 15) }, "time_wait_overflow"),
 		harmless("receive queue collapsed", func(ns ns) (provoked, error) { return ns.ReceiveCollapse(loopback, 5) }, "receive_queue_pruned"),
@@ -94,6 +108,10 @@ func situations() []situation {
 		{
 			name: "full queue of a remote server", remote: true, provoke: fullQueueThere, bound: BoundServer, valid: ValidNo,
 			spoils: []string{"connects_unanswered"}, lists: []string{"requests_failed", "round_trip"}, take: []Counter{ConnectsUnanswered},
+		},
+		{
+			name: "nobody there", remote: true, provoke: nobodyThere, bound: BoundPath, valid: ValidNo,
+			spoils: []string{"connects_failed"}, lists: []string{"requests_failed", "round_trip"}, take: []Counter{ConnectFailures},
 		},
 		{name: "acknowledgements lost", remote: true, provoke: acknowledgementsLost, bound: BoundServer, valid: ValidYes, lists: []string{"round_trip", "round_trip"}},
 		{
@@ -115,6 +133,22 @@ func beside(inject func(*lab.Namespace) (*lab.Provoked, error)) func(*stage) err
 		}
 		return err
 	}
+}
+
+// bufferFull is a connection that its own send buffer holds up, for as long as all
+// the rest takes.
+func bufferFull(s *stage) error {
+	began := time.Now()
+	if err := s.serve(load{requests: 100}, 0); err != nil {
+		return err
+	}
+	p, err := s.ns.SendBufferFull(s.on, func(held time.Duration) bool { return held >= 300*time.Millisecond && 2*held >= time.Since(began) })
+	if err != nil {
+		return err
+	}
+	s.end = append(s.end, p.Close)
+	s.Targets, s.Requests = append(s.Targets, p.At), s.Requests+1
+	return nil
 }
 
 // heldUp is a connection to a server that does not read what is sent.
@@ -197,6 +231,34 @@ func fullQueueThere(s *stage) error {
 	}
 	s.Requests += refused
 	s.Failed += refused
+	return nil
+}
+
+// nobodyThere are connects to an address that no machine of the network has.
+func nobodyThere(s *stage) error {
+	const failed = 10
+	at, err := s.serves(0)
+	if err != nil {
+		return err
+	}
+	if err := s.do(load{at: at, requests: failed * times10}); err != nil {
+		return err
+	}
+	// One question to the network, and no long wait for the answer.
+	for setting, value := range map[string]string{"mcast_solicit": "1", "retrans_time_ms": "20"} {
+		if _, err := s.ns.SetSysctl("net.ipv4.neigh."+lab.PairDevice+"."+setting, value); err != nil {
+			return err
+		}
+	}
+	nobody := netip.AddrPortFrom(s.on.Next(), at.Port())
+	for range failed {
+		if c, err := s.ns.Connect(nobody); err == nil {
+			return errors.Join(errors.New("somebody answers"), c.Close())
+		} else if err != unix.EHOSTUNREACH {
+			return err
+		}
+	}
+	s.Targets, s.Requests, s.Failed = append(s.Targets, nobody), s.Requests+failed, s.Failed+failed
 	return nil
 }
 

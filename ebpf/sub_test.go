@@ -97,14 +97,17 @@ func TestHistogram(t *testing.T) {
 func TestSYNTimeouts(t *testing.T) {
 	for _, test := range []struct {
 		retries, linear int
+		most            time.Duration
 		want            []time.Duration // seconds
 	}{
-		{6, 0, []time.Duration{1, 3, 7, 15, 31, 63, 127}},
-		{6, 4, []time.Duration{1, 2, 3, 4, 5, 7, 11, 19, 35, 67, 131}},
-		{0, 0, []time.Duration{1}},
-		{8, 0, []time.Duration{1, 3, 7, 15, 31, 63, 127, 247, 367}},
+		{6, 0, synTimeoutMax, []time.Duration{1, 3, 7, 15, 31, 63, 127}},
+		{6, 4, synTimeoutMax, []time.Duration{1, 2, 3, 4, 5, 7, 11, 19, 35, 67, 131}},
+		{0, 0, synTimeoutMax, []time.Duration{1}},
+		{8, 0, synTimeoutMax, []time.Duration{1, 3, 7, 15, 31, 63, 127, 247, 367}},
+		{4, 0, 3 * time.Second, []time.Duration{1, 3, 6, 9, 12}},
+		{3, 0, time.Second, []time.Duration{1, 2, 3, 4}},
 	} {
-		got := synTimeouts(test.retries, test.linear)
+		got := synTimeouts(test.retries, test.linear, test.most)
 		for i := range got {
 			got[i] /= time.Second
 		}
@@ -152,14 +155,14 @@ func TestAttribute(t *testing.T) {
 		{"both, all at this one", namespace{5, 3}, 8, true, refused{8, 5, 3}},
 		{"the counters are read later", namespace{7, 0}, 5, true, refused{5, 5, 0}},
 		{"some refused at the last ACK", namespace{5, 0}, 8, true, refused{5, 5, 0}},
-		{"no counter knows", namespace{0, 0}, 5, true, refused{5, 0, 0}},
+		{"thrown away, and not refused", namespace{0, 0}, 5, true, refused{}},
 	} {
 		q := queues{overflows: test.namespace.overflows, others: test.namespace.others}
 		k := queue{Listener: Listener{Limit: 4}}
 		if test.full {
 			k.Queue = 5
 		}
-		q.attribute(&k, test.drops)
+		q.attribute(&k, test.drops, true)
 		if k.refused != test.want {
 			t.Errorf("%s: %+v, want %+v", test.name, k.refused, test.want)
 		}

@@ -77,6 +77,7 @@ func (s *situation) wrong(r recording) string {
 		switch {
 		case f.Spoils:
 			spoils = append(spoils, f.Code)
+		case f.Code == s.may:
 		case f.Scope != ScopeHost && f.Code != "drops": // the kernel's reasons differ between versions
 			lists = append(lists, f.Code)
 		}

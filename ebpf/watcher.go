@@ -126,7 +126,7 @@ func (w *watcher) openPrograms() {
 		w.miss(programCounters, fmt.Sprintf("tier %s was asked for", w.options.Most))
 		return
 	}
-	c := prog.Config{Netns: w.netns, TGID: uint32(w.options.PID), Ports: w.options.Ports, Deep: w.options.Deep, Without: w.options.without}
+	c := prog.Config{Netns: w.netns, TGID: uint32(w.options.PID), Ports: w.options.Ports, Deep: w.options.Deep, Without: w.options.without, MostArgs: w.options.mostArgs}
 	if w.options.AllNetns {
 		c.Netns = 0
 		w.miss("accept queues, kernel counters and TCP_INFO of open sockets of other network namespaces", "they are read in one")

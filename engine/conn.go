@@ -293,6 +293,9 @@ func (c *conn) expire(now int64) {
 	case c.state != connOpen:
 		c.dialTimedOut(now)
 	case c.pipe.n == 0:
+		if c.lingers {
+			c.l.lingered.Add(1)
+		}
 		c.close(now, cause{})
 	default:
 		c.timedOut(now)

@@ -33,6 +33,7 @@ type loop struct {
 	soon     int64        // when something is due for which the loop does not wait, but polls; 0 is nothing
 	spun     atomic.Int64 // nanoseconds of that
 	busy     atomic.Int64 // nanoseconds in which the loop did not wait
+	lingered atomic.Int64 // connections that the peer did not close though it was asked to
 
 	mu      sync.Mutex
 	mailbox []func(now int64)

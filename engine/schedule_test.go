@@ -127,6 +127,9 @@ func TestLingerUntilTheServerCloses(t *testing.T) {
 			if !p.closed {
 				t.Fatal("the connection stays open")
 			}
+			if lingered := k.l.lingered.Load() == 1; lingered != (name == "silent") {
+				t.Errorf("the server did not close it in time: %v", lingered)
+			}
 			k.says(k.accept(1), answer("B"))
 			k.results("b 200 B")
 		})

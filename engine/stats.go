@@ -50,6 +50,16 @@ func (e *Engine) Spun() (spun time.Duration) {
 	return spun
 }
 
+// Lingered is how many connections their peers did not close within a second of
+// the last response, though they were asked to ("Connection: close"). Their places
+// were taken until then.
+func (e *Engine) Lingered() (n int64) {
+	for _, l := range e.loops {
+		n += l.lingered.Load()
+	}
+	return n
+}
+
 // tally counts on a loop, plainly; flush adds it to what others read.
 type tally struct {
 	responses, retries, replays, bytes int64

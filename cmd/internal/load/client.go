@@ -22,8 +22,9 @@ type probe struct {
 	taken bool
 	at    time.Time
 	usage
-	busy []time.Duration
-	spun time.Duration
+	busy     []time.Duration
+	spun     time.Duration
+	lingered int64
 }
 
 // usage is what the kernel counts. What could not be read is negative.
@@ -70,7 +71,7 @@ func (p *probe) take(e *engine.Engine) {
 		return
 	}
 	p.taken, p.at, p.usage, p.busy = true, time.Now(), readUsage(), e.Busy()
-	p.spun = e.Spun()
+	p.spun, p.lingered = e.Spun(), e.Lingered()
 }
 
 // fill puts into the report what was used from then to after.
@@ -99,6 +100,7 @@ func (p *probe) fill(r *Report, after *probe, stats engine.Stats, observer int) 
 		c.Busy = append(c.Busy, min(1, (busy-p.busy[i]).Seconds()/elapsed.Seconds()))
 	}
 	c.Spun = (after.spun - p.spun).Seconds()
+	c.Lingered = after.lingered - p.lingered
 	c.RunQueue = waited(p.threads, now.threads, len(after.busy), observer)
 	c.Throttled = difference(p.throttled, now.throttled)
 	if stolen, all := difference(p.stolen, now.stolen), difference(p.all, now.all); stolen != nil && all != nil && *all > 0 {

@@ -16,7 +16,7 @@ func (r *Report) figures() ebpf.ClientFigures {
 	c := ebpf.ClientFigures{
 		Elapsed: seconds(r.Seconds), Requests: r.Requests, Failed: r.Requests - r.Responses + r.NonOK,
 		Open: r.Load.Loop == OpenLoop, Asked: r.Rates.Asked, Achieved: r.Rates.Responses,
-		Held: r.Client.Held, Unsent: r.Unsent, Late: r.Client.Late,
+		Held: r.Client.Held, Unsent: r.Unsent, Late: r.Client.Late, Lingered: r.Client.Lingered,
 		Busy: r.Client.Busy, RunQueue: -1, Throttled: -1, Steal: -1,
 		CPU: r.needed(), CPUs: r.Environment.AllowedCPU,
 		Targets: r.addresses(), MoreTargets: len(r.Peers) == peersMost, Connections: r.Load.Connections,

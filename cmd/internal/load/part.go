@@ -30,7 +30,7 @@ type part struct {
 }
 
 // peersMost is how many of the addresses that were connected to are remembered.
-const peersMost = 16
+const peersMost = 256
 
 // Next implements engine.Source for a closed loop.
 func (p *part) Next(_ context.Context, batch []*engine.Request) (int, error) {

@@ -153,6 +153,7 @@ type Client struct {
 	Throttled   *float64  `json:"throttled_s"`        // its cgroup was held back by its quota
 	Late        int64     `json:"sent_late"`          // over 1 ms late though a connection was free
 	Held        int64     `json:"held"`               // due while every connection was busy
+	Lingered    int64     `json:"not_closed"`         // connections that the server did not close within a second, though asked to
 	SharesCPUs  *bool     `json:"shares_cpus"`        // a target is on this machine and may use the client's CPUs
 	Connections int64     `json:"connections_opened"`
 	MaxRSS      int64     `json:"max_rss_bytes"`

@@ -33,15 +33,12 @@ const (
 	Deep Mode = "deep" // and what costs something for each connection
 )
 
-// maxPorts is how many ports an observer takes.
-const maxPorts = 16
-
 // Options say what to observe.
 type Options struct {
 	Mode Mode
 	// Ports are those that the run connects to: with them the connections of
 	// both sides are seen, and the accept queues of a server on this machine, which
-	// is another process. None, or more than 16: only what this process does is.
+	// is another process. None: only what this process does is.
 	Ports    []uint16
 	RunStats bool // see ebpf.Options.RunStats
 }
@@ -82,7 +79,7 @@ func Open(o Options) (*Watch, error) {
 func open(o Options, options ebpf.Options) (*Watch, error) {
 	w := &Watch{}
 	options.Deep, options.RunStats = o.Mode == Deep, o.RunStats
-	if 0 < len(o.Ports) && len(o.Ports) <= maxPorts {
+	if len(o.Ports) > 0 {
 		options.Ports, w.ports = o.Ports, o.Ports
 	} else {
 		options.PID = os.Getpid()
@@ -214,7 +211,7 @@ func (w *Watch) End() *report.Kernel {
 	}
 	k := &report.Kernel{Sample: ebpf.Sub(now, w.first), Ports: w.ports, Events: append([]report.KernelEvent{}, w.events...), EventsLeftOut: w.leftOut, Changes: w.changes}
 	if w.ports == nil {
-		k.Unseen = append(k.Unseen, ebpf.Unseen{What: "accept queues of servers on this machine", Why: "which ports are connected to is not known before the run, or they are more than 16"})
+		k.Unseen = append(k.Unseen, ebpf.Unseen{What: "accept queues of servers on this machine", Why: "which ports are connected to is not known before the run"})
 	}
 	return k
 }

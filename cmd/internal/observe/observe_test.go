@@ -166,7 +166,7 @@ func TestAcceptQueueOverflows(t *testing.T) {
 // is said.
 func TestScopeOfThisProcess(t *testing.T) {
 	server := fill(t, 0)
-	w := watch(t, Options{Mode: Auto, Ports: make([]uint16, maxPorts+1)}, ebpf.Options{Most: ebpf.TierDiag})
+	w := watch(t, Options{Mode: Auto}, ebpf.Options{Most: ebpf.TierDiag})
 	w.Begin()
 	server.refuse()
 	k := w.End()

@@ -64,6 +64,7 @@ func clientFacts(r *load.Report) []fact {
 		{"CPU time taken by the hypervisor", known(c.Steal, share)},
 		{"sent late by its own fault", count(c.Late)},
 		{"due while every connection was busy", count(c.Held)},
+		{"connections not closed, though asked to", count(c.Lingered)},
 		{"a server shares its CPUs", shares},
 		{"connections opened", count(c.Connections)},
 		{"peak memory", size(c.MaxRSS)},

@@ -77,6 +77,7 @@ func (k *Kernel) Facts() []Fact {
 	f := facts{}
 	f.queues(k)
 	f.faults(k)
+	f.connects(k)
 	f.searches(k)
 	for _, c := range k.Changes {
 		f.add("setting changed", "%s from %s to %s, within the second before %.0f s", c.Name, c.From, c.To, c.At)
@@ -107,9 +108,12 @@ func (k *Kernel) scope() string {
 	if len(k.Ports) == 0 {
 		return "connections of this process"
 	}
-	ports := make([]string, len(k.Ports))
-	for i, p := range k.Ports {
-		ports[i] = fmt.Sprint(p)
+	ports := make([]string, min(len(k.Ports), maxFacts))
+	for i := range ports {
+		ports[i] = fmt.Sprint(k.Ports[i])
+	}
+	if more := len(k.Ports) - len(ports); more > 0 {
+		ports = append(ports, fmt.Sprintf("%d more", more))
 	}
 	if len(ports) == 1 {
 		return "port " + ports[0]
@@ -178,6 +182,20 @@ func (f *facts) faults(k *Kernel) {
 
 // spelled is a counter in words.
 func spelled(c ebpf.Counter) string { return strings.ReplaceAll(string(c), "_", " ") }
+
+// connects are how long those took that were made, by the kernel's clock.
+func (f *facts) connects(k *Kernel) {
+	told := 0
+	for i := range k.Destinations {
+		d := &k.Destinations[i]
+		n := d.ConnectLatency.Count()
+		if n == 0 || told == maxFacts {
+			continue
+		}
+		told++
+		f.add("connects to "+d.Addr.String(), "%s, p50 %v, p99 %v", Count(int64(n)), roundTo3(d.ConnectLatency.Quantile(0.5)), roundTo3(d.ConnectLatency.Quantile(0.99)))
+	}
+}
 
 // searches are what deep mode adds.
 func (f *facts) searches(k *Kernel) {

@@ -69,7 +69,7 @@ func awaitQueue(l *Socket, n int) error {
 func (ns *Namespace) ReuseportOverflow(on netip.Addr, backlog, refused int) (result *Provoked, err error) {
 	p := &Provoked{}
 	defer p.end("accept queue overflow of a SO_REUSEPORT listener", &result, &err)
-	idle, err := ns.listen(netip.AddrPortFrom(on, 0), 128, true)
+	idle, err := ns.listen(netip.AddrPortFrom(on, 0), 128, true, false)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (ns *Namespace) ReuseportOverflow(on netip.Addr, backlog, refused int) (res
 	if err := unix.SetsockoptSockFprog(idle.fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, choose); err != nil {
 		return nil, fmt.Errorf("SO_ATTACH_REUSEPORT_CBPF: %w", err)
 	}
-	l, err := ns.listen(idle.Local(), backlog, true)
+	l, err := ns.listen(idle.Local(), backlog, true, false)
 	if err != nil {
 		return nil, err
 	}

@@ -105,6 +105,45 @@ func (ns *Namespace) PortExhaustion(on netip.Addr, ports, n int) (result *Provok
 	return p, nil
 }
 
+// PortsTaken connects from a port, and then n times more from the same to the same
+// place. Events are the EADDRNOTAVAIL that connect(2) gave.
+func (ns *Namespace) PortsTaken(on netip.Addr, n int) (result *Provoked, err error) {
+	p := &Provoked{}
+	defer p.end("connects from a port in use", &result, &err)
+	if _, err := p.listen(ns, on, 1); err != nil {
+		return nil, err
+	}
+	first, err := ns.connectFromPort(netip.AddrPortFrom(on, 0), p.At)
+	if err != nil {
+		return nil, err
+	}
+	p.abort(first)
+	for range n {
+		s, err := ns.connectFromPort(first.Local(), p.At)
+		if err == nil {
+			return nil, errors.Join(errors.New("the port was free"), s.Close())
+		}
+		if err != unix.EADDRNOTAVAIL {
+			return nil, err
+		}
+		p.Events++
+	}
+	p.Connections, p.Cookie = p.Events, 0
+	return p, nil
+}
+
+// connectFromPort is Connect from an address and port, which others may use too.
+func (ns *Namespace) connectFromPort(from, to netip.AddrPort) (*Socket, error) {
+	s, err := ns.Socket(to.Addr())
+	if err != nil {
+		return nil, err
+	}
+	if err = s.setInt(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
+		err = unix.Bind(s.fd, sockaddr(from))
+	}
+	return s.connect(to, err)
+}
+
 // TimeWaitOverflow lets the namespace keep so many connections in TIME_WAIT and
 // closes that many and n more from the client's side. Events are the closed
 // connections that sock_diag does not show in TIME_WAIT: they were closed at once.

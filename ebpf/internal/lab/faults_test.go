@@ -3,6 +3,7 @@ package lab
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"hotlap/ebpf/internal/procfs"
 )
@@ -28,6 +29,8 @@ func TestFaultsIPv6(t *testing.T) {
 		"reuseport":      {procfs.ListenOverflows, func(ns *Namespace) (*Provoked, error) { return ns.ReuseportOverflow(ipv6, 2, 8) }},
 		"backlog":        {procfs.TCPBacklogDrop, func(ns *Namespace) (*Provoked, error) { return ns.BacklogDrops(ipv6) }},
 		"receive buffer": {procfs.TCPRcvQDrop, func(ns *Namespace) (*Provoked, error) { return ns.ReceiveBufferDrops(ipv6, 3) }},
+		"client backlog": {procfs.TCPBacklogDrop, func(ns *Namespace) (*Provoked, error) { return ns.ClientBacklogDrops(ipv6) }},
+		"client buffer":  {procfs.TCPRcvQDrop, func(ns *Namespace) (*Provoked, error) { return ns.ClientReceiveBufferDrops(ipv6, 3) }},
 		"refused":        {procfs.OutRsts, func(ns *Namespace) (*Provoked, error) { return ns.Refused(ipv6, 5) }},
 		"reset":          {procfs.OutRsts, func(ns *Namespace) (*Provoked, error) { return ns.Resets(ipv6, 5) }},
 		"data":           {procfs.RetransSegs, func(ns *Namespace) (*Provoked, error) { return ns.LostData(ipv6, 2) }},
@@ -41,6 +44,10 @@ func TestFaultsIPv6(t *testing.T) {
 	t.Run("ports", func(t *testing.T) {
 		ns := namespace(t)
 		check(t, nil, counters(t, ns), func() (*Provoked, error) { return ns.PortExhaustion(ipv6, 10, 5) })
+	})
+	t.Run("port in use", func(t *testing.T) {
+		ns := namespace(t)
+		check(t, nil, counters(t, ns), func() (*Provoked, error) { return ns.PortsTaken(ipv6, 5) })
 	})
 }
 
@@ -90,6 +97,23 @@ func TestQdiscDrops(t *testing.T) {
 			}
 			if err := c.acknowledged(); err != nil {
 				t.Errorf("after Close data still does not pass: %v", err)
+			}
+		})
+	}
+}
+
+func TestSendBufferFull(t *testing.T) {
+	for name, address := range map[string]netip.Addr{"IPv4": ipv4, "IPv6": ipv6} {
+		t.Run(name, func(t *testing.T) {
+			ns := namespace(t)
+			r := counters(t, ns)
+			p, err := ns.SendBufferFull(address, func(held time.Duration) bool { return held >= 50*time.Millisecond })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			if n, _ := read(t, r).Get(procfs.RetransSegs); n != 0 {
+				t.Errorf("%d segments were sent again: not by the buffer alone was it held up", n)
 			}
 		})
 	}

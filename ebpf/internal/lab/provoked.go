@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"golang.org/x/sys/unix"
-
 	"hotlap/ebpf/internal/procfs"
 )
 
@@ -90,7 +88,8 @@ func (p *Provoked) listen(ns *Namespace, on netip.Addr, backlog int) (*Socket, e
 	return l, err
 }
 
-// pair makes a connection: both ends are aborted at Close, the client's first.
+// pair makes a connection without delays of small segments: both ends are aborted at
+// Close, the client's first.
 func (p *Provoked) pair(ns *Namespace, l *Socket, to netip.AddrPort) (client, server *Socket, err error) {
 	if client, err = ns.Connect(to); err != nil {
 		return nil, nil, err
@@ -100,7 +99,7 @@ func (p *Provoked) pair(ns *Namespace, l *Socket, to netip.AddrPort) (client, se
 	}
 	p.keep(server)
 	p.abort(client)
-	return client, server, client.setInt(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	return client, server, errors.Join(client.NoDelay(), server.NoDelay())
 }
 
 // start begins n connections. What their SYNs come to is the injector's to say.
@@ -183,6 +182,10 @@ func Faults() []Fault {
 			Inject: func(ns n) (p, error) { return ns.BacklogDrops(ipv4) }},
 		{Name: "receive buffer full", Counters: []procfs.Counter{procfs.TCPRcvQDrop, procfs.RcvPruned}, Packets: true,
 			Inject: func(ns n) (p, error) { return ns.ReceiveBufferDrops(ipv4, 10) }},
+		{Name: "client's socket backlog drops behind a stuck reader", Counters: []procfs.Counter{procfs.TCPBacklogDrop}, Packets: true, Stuck: true,
+			Inject: func(ns n) (p, error) { return ns.ClientBacklogDrops(ipv4) }},
+		{Name: "client's receive buffer full", Counters: []procfs.Counter{procfs.TCPRcvQDrop, procfs.RcvPruned}, Packets: true,
+			Inject: func(ns n) (p, error) { return ns.ClientReceiveBufferDrops(ipv4, 10) }},
 		{Name: "connection refused", Counters: []procfs.Counter{procfs.OutRsts, procfs.AttemptFails},
 			Inject: func(ns n) (p, error) { return ns.Refused(ipv4, 10) }},
 		{Name: "connection reset by the server", Counters: []procfs.Counter{procfs.OutRsts},
@@ -194,6 +197,7 @@ func Faults() []Fault {
 		{Name: "data lost", Counters: []procfs.Counter{procfs.RetransSegs}, Packets: true,
 			Inject: func(ns n) (p, error) { return ns.LostData(ipv4, 5) }},
 		{Name: "local ports exhausted", Inject: func(ns n) (p, error) { return ns.PortExhaustion(ipv4, 20, 15) }},
+		{Name: "connects from a port in use", Inject: func(ns n) (p, error) { return ns.PortsTaken(ipv4, 10) }},
 		{Name: "TIME_WAIT buckets exhausted", Counters: []procfs.Counter{procfs.TCPTimeWaitOverflow},
 			Inject: func(ns n) (p, error) { return ns.TimeWaitOverflow(ipv4, 3, 15) }},
 	}

@@ -64,12 +64,21 @@ func deliver(client *Socket, gate *Gate, n, size int) error {
 	return err
 }
 
-// ReceiveBufferDrops makes the receive buffers of n connections too small, while
+// ReceiveBufferDrops makes the receive buffers of n connections' servers too small, while
 // nobody reads, and fills each until a segment is dropped. Events are the segments
 // that arrived and cannot be read: one for each connection, because the kernel then
 // closes the window (since 6.6), and what comes after that is dropped for another
 // reason (BeyondWindow).
-func (ns *Namespace) ReceiveBufferDrops(on netip.Addr, n int) (result *Provoked, err error) {
+func (ns *Namespace) ReceiveBufferDrops(on netip.Addr, n int) (*Provoked, error) {
+	return ns.receiveBufferDrops(on, n, toServer)
+}
+
+// ClientReceiveBufferDrops does the same to clients.
+func (ns *Namespace) ClientReceiveBufferDrops(on netip.Addr, n int) (*Provoked, error) {
+	return ns.receiveBufferDrops(on, n, toClient)
+}
+
+func (ns *Namespace) receiveBufferDrops(on netip.Addr, n int, w way) (result *Provoked, err error) {
 	p := &Provoked{}
 	defer p.end("receive buffer full", &result, &err)
 	if err := p.calm(ns); err != nil {
@@ -81,7 +90,7 @@ func (ns *Namespace) ReceiveBufferDrops(on netip.Addr, n int) (result *Provoked,
 	}
 	p.Cookie = 0 // it happens at the connections
 	for range n {
-		if err := p.fillReceiveBuffer(ns, l); err != nil {
+		if err := p.fillReceiveBuffer(ns, l, w); err != nil {
 			return nil, err
 		}
 		p.Events++
@@ -91,44 +100,45 @@ func (ns *Namespace) ReceiveBufferDrops(on netip.Addr, n int) (result *Provoked,
 }
 
 // fillReceiveBuffer sends one segment after the other until one is not kept.
-func (p *Provoked) fillReceiveBuffer(ns *Namespace, l *Socket) error {
+func (p *Provoked) fillReceiveBuffer(ns *Namespace, l *Socket, w way) error {
 	client, server, err := p.pair(ns, l, p.At)
 	if err != nil {
 		return err
 	}
-	gate, err := p.gate(ns, Match{FromPort: client.Local().Port(), Payload: true}, 0, Forever)
+	sender, receiver, data := w.ends(client, server)
+	gate, err := p.gate(ns, data, 0, Forever)
 	if err != nil {
 		return err
 	}
 	// The kernel makes it the least size that it allows.
-	if err := server.setInt(unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
+	if err := receiver.setInt(unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
 		return err
 	}
 	const most = 60 // KiB: what the window that was offered first takes
 	for kept := 1; kept <= most; kept++ {
-		before, err := server.Info()
+		before, err := receiver.Info()
 		if err != nil {
 			return err
 		}
-		if err := deliver(client, gate, 1, segmentBytes); err != nil {
+		if err := deliver(sender, gate, 1, segmentBytes); err != nil {
 			return err
 		}
 		// A segment counts as come in once TCP holds the socket's lock for it, and
 		// TCP_INFO takes that lock: what it counts has been dealt with.
 		if err := await(func() (bool, error) {
-			after, err := server.Info()
+			after, err := receiver.Info()
 			return err == nil && after.Segs_in > before.Segs_in, err
 		}); err != nil {
 			return err
 		}
-		readable, err := unix.IoctlGetInt(server.fd, unix.TIOCINQ)
+		readable, err := unix.IoctlGetInt(receiver.fd, unix.TIOCINQ)
 		if err != nil {
 			return err
 		}
 		if readable < kept*segmentBytes {
 			return nil
 		}
-		if err := client.acknowledged(); err != nil {
+		if err := sender.acknowledged(); err != nil {
 			return err
 		}
 	}

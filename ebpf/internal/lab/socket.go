@@ -62,10 +62,15 @@ func (ns *Namespace) Socket(like netip.Addr) (s *Socket, err error) {
 // Listen listens on an address, on a port that the kernel picks if it is 0.
 // The accept queue holds backlog + 1 connections. On [::] it takes IPv4 too.
 func (ns *Namespace) Listen(on netip.AddrPort, backlog int) (*Socket, error) {
-	return ns.listen(on, backlog, false)
+	return ns.listen(on, backlog, false, false)
 }
 
-func (ns *Namespace) listen(on netip.AddrPort, backlog int, reuse bool) (*Socket, error) {
+// ListenV6Only is Listen of an IPv6 socket that takes no IPv4.
+func (ns *Namespace) ListenV6Only(on netip.AddrPort, backlog int) (*Socket, error) {
+	return ns.listen(on, backlog, false, true)
+}
+
+func (ns *Namespace) listen(on netip.AddrPort, backlog int, reuse, v6Only bool) (*Socket, error) {
 	s, err := ns.Socket(on.Addr())
 	if err != nil {
 		return nil, err
@@ -74,7 +79,7 @@ func (ns *Namespace) listen(on netip.AddrPort, backlog int, reuse bool) (*Socket
 		err = s.setInt(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	}
 	if err == nil && on.Addr().Is6() {
-		err = s.setInt(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
+		err = s.setInt(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, map[bool]int{true: 1}[v6Only])
 	}
 	if err == nil {
 		err = unix.Bind(s.fd, sockaddr(on))

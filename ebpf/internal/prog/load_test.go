@@ -16,7 +16,7 @@ func TestRefusedProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec, missing, err := specFor(kernel, Config{Deep: true})
+	spec, _, missing, err := specFor(kernel, Config{Deep: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestAllProgramsAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec, missing, err := specFor(kernel, Config{})
+	spec, _, missing, err := specFor(kernel, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

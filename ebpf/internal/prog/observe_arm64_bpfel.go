@@ -126,6 +126,8 @@ const (
 	observeVarLostPeaks         = "lost_peaks"
 	observeVarLostServed        = "lost_served"
 	observeVarLostTraffic       = "lost_traffic"
+	observeVarPidns             = "pidns"
+	observeVarPidnsDev          = "pidns_dev"
 	observeVarRoleType          = "role_type"
 	observeVarScopeNetns        = "scope_netns"
 	observeVarScopePort         = "scope_port"
@@ -213,6 +215,8 @@ type observeVariableSpecs struct {
 	LostPeaks     *ebpf.VariableSpec `ebpf:"lost_peaks"`
 	LostServed    *ebpf.VariableSpec `ebpf:"lost_served"`
 	LostTraffic   *ebpf.VariableSpec `ebpf:"lost_traffic"`
+	Pidns         *ebpf.VariableSpec `ebpf:"pidns"`
+	PidnsDev      *ebpf.VariableSpec `ebpf:"pidns_dev"`
 	RoleType      *ebpf.VariableSpec `ebpf:"role_type"`
 	ScopeNetns    *ebpf.VariableSpec `ebpf:"scope_netns"`
 	ScopePort     *ebpf.VariableSpec `ebpf:"scope_port"`
@@ -274,6 +278,8 @@ type observeVariables struct {
 	LostPeaks     *ebpf.Variable `ebpf:"lost_peaks"`
 	LostServed    *ebpf.Variable `ebpf:"lost_served"`
 	LostTraffic   *ebpf.Variable `ebpf:"lost_traffic"`
+	Pidns         *ebpf.Variable `ebpf:"pidns"`
+	PidnsDev      *ebpf.Variable `ebpf:"pidns_dev"`
 	RoleType      *ebpf.Variable `ebpf:"role_type"`
 	ScopeNetns    *ebpf.Variable `ebpf:"scope_netns"`
 	ScopePort     *ebpf.Variable `ebpf:"scope_port"`

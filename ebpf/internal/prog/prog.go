@@ -27,16 +27,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxPorts is how many ports a scope may have.
-const MaxPorts = 16
-
 // Config is the scope of the programs: the sockets that meet every condition.
 type Config struct {
 	Netns   uint32   // inode of the network namespace, 0: every
-	TGID    uint32   // of the process that connects or listens, 0: every
+	TGID    uint32   // of the process that connects or listens, as this process knows it, 0: every
 	Ports   []uint16 // local or remote, none: every
 	Deep    bool     // exact peaks of accept queues, and the search for local ports
 	Without []string // programs to leave out, by name: for tests of what they are there for
+	// MostArgs are how many arguments of their tracepoints programs may use, by name:
+	// for tests of what they see on older kernels.
+	MostArgs map[string]uint32
 }
 
 // Programs are loaded and attached.
@@ -44,6 +44,7 @@ type Programs struct {
 	// Missing are the programs that do not run, by name, and why.
 	Missing map[string]string
 
+	args     map[string]uint32 // of the tracepoints, by program
 	maps     observeMaps
 	vars     observeVariables
 	all      *ebpf.Collection
@@ -59,9 +60,6 @@ var deep = []string{observeProgDataReady, observeProgPortSearch}
 // Load loads and attaches the programs. Those that this kernel lacks the
 // tracepoint for, or refuses, are said in Missing; if it refuses all, Load fails.
 func Load(c Config) (*Programs, error) {
-	if len(c.Ports) > MaxPorts {
-		return nil, fmt.Errorf("%d ports: an observer watches at most %d", len(c.Ports), MaxPorts)
-	}
 	if err := checkCapabilities(); err != nil {
 		return nil, err
 	}
@@ -69,12 +67,13 @@ func Load(c Config) (*Programs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the kernel's type information, /sys/kernel/btf/vmlinux (a kernel with CONFIG_DEBUG_INFO_BTF): %w", err)
 	}
-	spec, missing, err := specFor(kernel, c)
+	spec, args, missing, err := specFor(kernel, c)
 	if err != nil {
 		return nil, err
 	}
 	p := &Programs{
 		Missing: missing,
+		args:    args,
 		reasons: enumNames(kernel, "skb_drop_reason", "SKB_DROP_REASON_"),
 		resets:  enumNames(kernel, "sk_rst_reason", "SK_RST_REASON_"),
 	}
@@ -224,6 +223,15 @@ const (
 
 // HasReasons says whether the kernel tells why it drops a segment (since 5.17).
 func (p *Programs) HasReasons() bool { return len(p.reasons) > 0 }
+
+// HasSockets says whether the kernel tells at which socket it drops a segment (since
+// 6.11). TCP takes a segment's device away when it has found the socket, so without
+// it nothing is seen of drops at sockets.
+func (p *Programs) HasSockets() bool { return p.args[KfreeSkb] >= 4 }
+
+// HasAllResets says whether the kernel tells of RSTs that no socket sends, and why it
+// sends one (since 6.10).
+func (p *Programs) HasAllResets() bool { return p.args[SendReset] >= 3 }
 
 // EnableStats makes the kernel measure the run time of all BPF programs until
 // it is closed.

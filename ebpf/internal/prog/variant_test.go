@@ -71,7 +71,7 @@ func TestVariantsAreChosenFromTypeInformation(t *testing.T) {
 	} {
 		t.Run(test.kernel, func(t *testing.T) {
 			kernel := kernelTypes(t, test.kernel)
-			spec, missing, err := specFor(kernel, Config{Deep: true})
+			spec, _, missing, err := specFor(kernel, Config{Deep: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,7 +126,7 @@ func TestRelocation(t *testing.T) {
 	} {
 		t.Run(kernel, func(t *testing.T) {
 			types := kernelTypes(t, kernel)
-			spec, _, err := specFor(types, Config{Deep: true})
+			spec, _, _, err := specFor(types, Config{Deep: true})
 			if err != nil {
 				t.Fatal(err)
 			}

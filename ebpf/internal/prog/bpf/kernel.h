@@ -29,6 +29,9 @@ enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_SK_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_SOCK_OPS_TCP_CONNECT_CB = 3 };
+struct bpf_pidns_info {
+	__u32 pid, tgid;
+};
 struct bpf_sock;
 struct bpf_sock_ops {
 	__u32 op;

@@ -5,10 +5,11 @@
 /* Set before loading, constant from then on: what they rule out is not even
  * looked at by the verifier, so an argument that this kernel's tracepoint does
  * not have is never read. */
-const volatile __u32 scope_netns;    /* inode of the network namespace, 0: every */
-const volatile __u32 scope_tgid;     /* process, 0: every */
-const volatile __u32 scope_ports;    /* how many of scope_port are set, 0: every port */
-const volatile __u16 scope_port[16]; /* host byte order */
+const volatile __u32 scope_netns;       /* inode of the network namespace, 0: every */
+const volatile __u32 scope_tgid;        /* process, 0: every */
+const volatile __u32 scope_ports;       /* 0: every port, else: */
+const volatile __u64 scope_port[1024];  /* a bit for each */
+const volatile __u64 pidns_dev, pidns;  /* whose numbers of processes are meant; 0: the machine's */
 const volatile __u32 kfree_skb_args;
 const volatile __u32 send_reset_args;
 

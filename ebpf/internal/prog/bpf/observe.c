@@ -19,7 +19,7 @@ char LICENSE[] SEC("license") = "Dual MPL/GPL"; /* some helpers are for GPL prog
 static __always_inline void connect_starts(struct sock *sk)
 {
 	struct conn *c, new = {};
-	__u32 netns = sk->__sk_common.skc_net.net->ns.inum, tgid = bpf_get_current_pid_tgid() >> 32;
+	__u32 netns = sk->__sk_common.skc_net.net->ns.inum, tgid = caller();
 	struct traffic *t;
 
 	if ((scope_netns && netns != scope_netns) || (scope_tgid && tgid != scope_tgid))
@@ -78,7 +78,7 @@ static __always_inline void listen_starts(struct sock *sk)
 	__u32 netns = sk->__sk_common.skc_net.net->ns.inum;
 	if (scope_netns && netns != scope_netns)
 		return;
-	if (scope_tgid && bpf_get_current_pid_tgid() >> 32 != scope_tgid)
+	if (scope_tgid && caller() != scope_tgid)
 		return;
 	if (port_in_scope(sk->__sk_common.skc_num, 0))
 		add_served(netns, sk->__sk_common.skc_num);

@@ -9,14 +9,27 @@ static __always_inline void set_ipv4(struct subject *who, const void *addr)
 	__builtin_memcpy(who->addr + 12, addr, 4);
 }
 
+static __always_inline int port_is_set(__u16 port)
+{
+	return scope_port[port >> 6] >> (port & 63) & 1;
+}
+
 static __always_inline int port_in_scope(__u16 local, __u16 remote)
 {
-	if (!scope_ports)
-		return 1;
-	for (int i = 0; i < 16; i++)
-		if (i < scope_ports && (scope_port[i] == local || scope_port[i] == remote))
-			return 1;
-	return 0;
+	return !scope_ports || port_is_set(local) || port_is_set(remote);
+}
+
+/* The calling process, by the number that the observer knows it by: a container
+ * counts its own. 0: it has none. */
+static __always_inline __u32 caller(void)
+{
+	struct bpf_pidns_info ids = {};
+
+	if (!pidns)
+		return bpf_get_current_pid_tgid() >> 32;
+	if (bpf_get_ns_current_pid_tgid(pidns_dev, pidns, &ids, sizeof(ids)))
+		return 0;
+	return ids.tgid;
 }
 
 static __always_inline int is_served(__u32 netns, __u16 port)
