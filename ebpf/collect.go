@@ -193,7 +193,7 @@ func (c *collection) traffic(who prog.Subject, t prog.Traffic) {
 	add(d.Counts)
 	d.ConnectLatency = t.Latency
 	d.PortSearchMax = t.SearchMax
-	if !c.w.missing(prog.DestroySock) {
+	if !c.w.missing(prog.SetState) {
 		d.TCP = &Evidence{Closed: t.Closed, MinRTT: t.MinRTT, Busy: t.Busy, ReceiveLimited: t.Receive, SendLimited: t.Send, Duplicates: t.Duplicates}
 	}
 }

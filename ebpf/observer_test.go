@@ -263,8 +263,8 @@ func testNothingIsLeft(t *testing.T, end func(child) error) {
 		t.Fatalf("tier %s: %v", s.Tier, s.Unseen)
 	}
 	ids := programsOf(t, c.Process.Pid)
-	if len(ids) != 9 {
-		t.Fatalf("the observer holds %d programs, not 9", len(ids))
+	if len(ids) != 8 {
+		t.Fatalf("the observer holds %d programs, not 8", len(ids))
 	}
 	if now := pins(t); !slices.Equal(now, pinned) {
 		t.Errorf("pinned are %v, before %v", now, pinned)

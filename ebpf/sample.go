@@ -92,7 +92,7 @@ type Destination struct {
 // Evidence is what the TCP_INFO of a client's sockets says of a destination.
 type Evidence struct {
 	Open           int           `json:"open"`       // sockets, at the time of the sample
-	Closed         uint64        `json:"closed"`     // sockets since Open, in TierBPF
+	Closed         uint64        `json:"closed"`     // connections since Open, in TierBPF
 	MinRTT         time.Duration `json:"min_rtt_ns"` // the shortest round trip since Open: the network's part; 0: none
 	Busy           time.Duration `json:"busy_ns"`    // all sockets' time with data to send, summed up
 	ReceiveLimited time.Duration `json:"receive_limited_ns"`

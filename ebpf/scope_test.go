@@ -199,6 +199,46 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
+// A socket that is connected again after its connection ended, as the engine's are
+// within a machine, is two connections.
+func TestSocketConnectedAgain(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	o := observed(t, Options{Netns: file})
+	l, err := ns.Listen(netip.AddrPortFrom(loopback, 0), 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := ns.Connect(l.Local())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := uint64(1); n <= 3; n++ {
+		server, err := l.Accept()
+		if err == nil {
+			err = server.Close() // the first FIN is the server's
+		}
+		if err == nil && n < 3 {
+			err = client.Again()
+		} else if err == nil {
+			err = client.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(pollEvery) {
+			d := read(t, o).Destinations
+			if len(d) == 1 && d[0].Counts[Connects] == min(n+1, 3) && d[0].TCP != nil && d[0].TCP.Closed == n && d[0].TCP.MinRTT > 0 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("after %d: %+v", n, d)
+			}
+		}
+	}
+}
+
 // Connections that an accept queue had no room for when their last ACK came, with
 // the request, are counted as such, and none of their segments twice.
 func TestRefusedWithTheRequest(t *testing.T) {

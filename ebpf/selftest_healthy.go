@@ -22,7 +22,7 @@ func healthy() []check {
 		},
 		{
 			name: "connections made and closed", inject: use, observe: seeConnections, counters: []procfs.Counter{procfs.ActiveOpens},
-			programs: []string{prog.SetState, prog.DestroySock},
+			programs: []string{prog.SetState},
 		},
 		{
 			name: "local ports searched for", inject: use, deep: true, observe: seeTotal(prog.PortSearch, PortSearches),
@@ -132,7 +132,7 @@ func seeConnections(s *Sample, p *provoked) []Figure {
 		if d.Addr == p.at && d.TCP != nil && list != nil {
 			return append(list,
 				Figure{"connects in the histogram", prog.SetState, d.ConnectLatency.Count(), p.events},
-				Figure{"sockets closed", prog.DestroySock, d.TCP.Closed, p.events})
+				Figure{"sockets closed", prog.SetState, d.TCP.Closed, p.events})
 		}
 	}
 	return nil

@@ -211,6 +211,20 @@ func (l *locals) openSocket(to netip.AddrPort, hold bool) (fd int, err error) {
 	})
 }
 
+// any says whether the kernel chooses the address that sockets connect from.
+func (l *locals) any() bool { return len(l.v4)+len(l.v6) == 0 && l.device == "" }
+
+// connectAgain is openSocket with a spare.
+func connectAgain(fd int, to netip.AddrPort, hold bool) error {
+	if hold {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	}
+	if err := unix.Connect(fd, sockaddr(to)); err != unix.EINPROGRESS {
+		return err
+	}
+	return nil
+}
+
 // openUnix is openSocket for a unix socket. The kernel says EAGAIN where its
 // accept queue is full.
 func openUnix(path string) (fd int, err error) {

@@ -19,10 +19,15 @@ type call struct {
 	journey
 
 	*Result               // what it ends in, from when its answer begins: see begin
-	own     *prepared     // the memory of p, unless the caller prepared the request
-	small   []byte        // where a small body is kept
+	own     *ownMemory    // nil until it is needed
 	done    chan struct{} // of Engine.Do: closed when the call has ended
 	timer   timer         // runs deadline and retryAt
+}
+
+// ownMemory is what a call keeps for the next request.
+type ownMemory struct {
+	prepared        // of p, unless the caller prepared the request
+	small    []byte // where a small body is kept
 }
 
 // journey is what a call begins afresh with each request.
@@ -50,6 +55,7 @@ type journey struct {
 	ghost      bool // its Result has been delivered; it only holds a place in a pipeline
 	begun      bool // has its Result
 	stuck      bool // waited for the peer to take what was written
+	armed      bool // its timer was set
 
 	deadline     int64 // of the request itself; 0 is none
 	retryAt      int64 // end of the back-off
@@ -85,6 +91,14 @@ func (k *call) reset(p *part, now int64) {
 	k.journey = journey{part: p, accepted: now, waiting: now, late: -1}
 }
 
+// memory returns what the call keeps for the next request.
+func (k *call) memory() *ownMemory {
+	if k.own == nil {
+		k.own = new(ownMemory)
+	}
+	return k.own
+}
+
 // begin gives the call its Result, when there is something to put into it.
 func (k *call) begin() {
 	if k.begun {
@@ -101,18 +115,6 @@ func (k *call) begin() {
 func (k *call) takeQueueTime(now int64) {
 	k.queued += now - k.waiting
 	k.waiting = now
-}
-
-// size is how many bytes go on the wire.
-func (k *call) size() int { return len(k.p.wire) + len(k.p.body) }
-
-// chunk returns what follows the first off bytes of the request, as far as it
-// is contiguous.
-func (k *call) chunk(off int) []byte {
-	if off < len(k.p.wire) {
-		return k.p.wire[off:]
-	}
-	return k.p.body[off-len(k.p.wire):]
 }
 
 // complete fills in what the Result says about time. headAt is when the call

@@ -28,6 +28,18 @@ type prepared struct {
 	closes     bool    // it says Connection: close
 }
 
+// size is how many bytes go on the wire.
+func (p *prepared) size() int { return len(p.wire) + len(p.body) }
+
+// chunk returns what follows the first off bytes of the request, as far as it
+// is contiguous.
+func (p *prepared) chunk(off int) []byte {
+	if off < len(p.wire) {
+		return p.wire[off:]
+	}
+	return p.body[off-len(p.wire):]
+}
+
 // compile checks r and makes p of it, reusing p's memory.
 func (e *Engine) compile(r *Request, p *prepared) *Error {
 	if r.Err != nil {

@@ -181,6 +181,7 @@ func (l *loop) armCall(k *call) {
 		when = k.retryAt
 	}
 	if when != 0 {
+		k.armed = true
 		k.timer.owner = k
 		l.wheel.add(&k.timer, when)
 	}
@@ -231,11 +232,10 @@ func (c *conn) leave(k *call, i int) {
 		c.sent--
 		return
 	}
-	g := &call{own: new(prepared), journey: journey{part: k.part, ghost: true, state: callSent, conn: c, written: k.written}}
-	g.p = g.own
-	g.own.head, g.own.idempotent, g.own.closes = k.p.head, k.p.idempotent, k.p.closes
+	g := &call{journey: journey{part: k.part, ghost: true, state: callSent, conn: c, written: k.written}}
+	g.p = &prepared{head: k.p.head, idempotent: k.p.idempotent, closes: k.p.closes}
 	if i == c.pipe.unsent { // the caller's body is the caller's again: keep what is still to be sent
-		g.own.wire = append(append(g.own.wire, k.p.wire...), k.p.body...)
+		g.p.wire = append(append(g.p.wire, k.p.wire...), k.p.body...)
 	}
 	c.pipe.set(i, g)
 }

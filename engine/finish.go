@@ -58,7 +58,7 @@ func (c *conn) waitInLine(k *call, i int, now int64) int64 {
 
 // finish ends a call: from here on it belongs to whoever takes its result.
 func (l *loop) finish(k *call, now int64) {
-	if k.timer.when != 0 {
+	if k.armed {
 		l.wheel.remove(&k.timer)
 	}
 	k.state, k.conn = callFree, nil
@@ -130,10 +130,11 @@ func (l *loop) keep(k *call, data []byte) {
 func (l *loop) roomFor(k *call, n int) []byte {
 	old := k.Body
 	if n <= l.e.budget.small {
-		if k.small == nil || cap(k.small) < n {
-			k.small = make([]byte, 0, smallSize(n))
+		m := k.memory()
+		if m.small == nil || cap(m.small) < n {
+			m.small = make([]byte, 0, smallSize(n))
 		}
-		return append(k.small[:0], old...)
+		return append(m.small[:0], old...)
 	}
 	b := append(l.buffers.get(n), old...)
 	l.e.budget.used.Add(l.e.budget.cost(b) - l.e.budget.cost(old))

@@ -24,7 +24,9 @@ type loop struct {
 	armed    int64     // what the timer is set to, 0 is nothing
 	sockets  []watched // by descriptor
 	marked   int32     // the mark of the last of them
-	shut     []int     // sockets to close when no event of this batch can name them
+	shut     []ended   // sockets to close when no event of this batch can name them
+	spares   spares
+	handling bool // a batch of events, some of which may be about spares
 	net      network
 	clock    func() int64
 	lastAt   int64 // see wallAt
@@ -147,10 +149,12 @@ func (l *loop) run() {
 			events = l.rest()
 			start = l.now()
 		}
+		l.handling = true
 		for i := range events {
 			l.onEvent(int(events[i].Fd), events[i].Pad, events[i].Events)
 			l.keepTime()
 		}
+		l.handling = false
 		l.endTurn()
 		end := l.now()
 		l.busy.Add(end - start)
@@ -298,6 +302,7 @@ func (l *loop) served(c *conn) {
 // pipeline of 32 (measured with bench/run engine). Sockets are closed here because an event that is still to be
 // handled may carry their number, which the next socket(2) would get.
 func (l *loop) endTurn() {
+	l.closeShut()
 	l.readOn()
 	now := l.now()
 	for range roundsMost {
@@ -308,18 +313,28 @@ func (l *loop) endTurn() {
 		}
 	}
 	l.handOver()
-	for _, fd := range l.shut {
-		_ = unix.Close(fd)
-	}
-	l.shut = l.shut[:0]
+	l.closeShut()
 	for _, o := range l.held {
 		o.held = false
 		l.mark(o)
 	}
 	l.held = l.held[:0]
-	l.over = l.closing && l.open == 0
+	if l.over = l.closing && l.open == 0; l.over {
+		l.spares.close()
+	}
 	l.more = len(l.dirty) > 0 || len(l.writers) > 0 || len(l.ready) > 0
 	l.setTimer()
+}
+
+// closeShut closes sockets whose numbers no event can carry any more, or keeps
+// them as spares.
+func (l *loop) closeShut() {
+	for _, s := range l.shut {
+		if !l.spares.keep(s) {
+			_ = unix.Close(s.fd)
+		}
+	}
+	l.shut = l.shut[:0]
 }
 
 // roundsMost is how often a source on the loop is asked before the loop polls
@@ -423,6 +438,15 @@ type watched struct {
 // connect begins to connect c: see network.
 func (l *loop) connect(c *conn, to netip.AddrPort) error {
 	hold := l.e.cfg.UnixSocket == "" && l.open <= holdMost
+	if fd := l.spares.take(to.Addr(), !l.handling); fd >= 0 {
+		c.fd, c.t = fd, &socket{fd, hold}
+		l.sockets[fd].c = c // it is still watched, and its mark is as good as ever
+		err := connectAgain(fd, to, hold)
+		if err != nil {
+			l.releaseSocket(c)
+		}
+		return err
+	}
 	fd, err := l.openSocket(to, hold)
 	if err != nil {
 		return err
@@ -471,7 +495,7 @@ func (l *loop) connectError(c *conn) error {
 func (l *loop) release(c *conn) {
 	fd := c.fd
 	l.sockets[fd].c = nil
-	l.shut = append(l.shut, fd)
+	l.shut = append(l.shut, ended{fd, c.gone && l.e.locals.any(), c.remote.Addr()})
 }
 
 // releaseSocket gives up the socket of c, if it has one.

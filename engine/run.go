@@ -202,11 +202,8 @@ func (e *Engine) fillIn(k *call, req *Request, now int64) *Error {
 		k.p = req.prepared
 		return nil
 	}
-	if k.own == nil {
-		k.own = new(prepared)
-	}
-	k.p = k.own
-	return e.compile(req, k.own)
+	k.p = &k.memory().prepared
+	return e.compile(req, k.p)
 }
 
 // enter admits calls to the loop.

@@ -3,7 +3,7 @@
 //
 //     floor [-c CONNECTIONS] [-p DEPTH] [-n REQUESTS | -d SECONDS] [-u USER-AGENT] [-C] HOST:PORT
 //
-// With -C each connection carries one request. One epoll_wait, then for each ready connection one read and one write. The
+// With -C each connection carries one request, on a socket that is connected again and again. One epoll_wait, then for each ready connection one read and one write. The
 // responses are not parsed: they must all have the size of the first one, and
 // bytes are counted. Prints one JSON object, the one bench/sample reads.
 #define _GNU_SOURCE
@@ -138,6 +138,21 @@ static void open_conn(int poller, struct conn *c)
 	send_more(c, run.depth);
 }
 
+// again gives c a new connection with its old socket, if that is closed at both ends: it is, mostly, within a machine.
+static int again(struct conn *c)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC}, *peer = (struct sockaddr *)&run.peer;
+	struct sockaddr_storage name;
+	socklen_t size = sizeof name;
+	if (shutdown(c->fd, SHUT_WR) < 0 || getpeername(c->fd, (struct sockaddr *)&name, &size) == 0 ||
+	    connect(c->fd, &none, sizeof none) < 0 || (connect(c->fd, peer, run.peer_size) < 0 && errno != EINPROGRESS) ||
+	    getpeername(c->fd, (struct sockaddr *)&name, &size) < 0)
+		return 0;
+	c->owed = c->partial = 0;
+	send_more(c, run.depth);
+	return 1;
+}
+
 // turn is all that is done for a ready connection.
 static void turn(int poller, struct conn *c)
 {
@@ -156,6 +171,8 @@ static void turn(int poller, struct conn *c)
 	if (!run.closing) {
 		send_more(c, responses);
 	} else if (responses) { // the server's FIN comes with it: TIME_WAIT is the server's
+		if (run.unsent && again(c))
+			return;
 		close(c->fd);
 		c->fd = -1;
 		if (run.unsent)

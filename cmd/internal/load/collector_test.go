@@ -372,11 +372,11 @@ func TestHDRLog(t *testing.T) {
 	for s := range 3 {
 		d := &Distributions{newHistogram(), newHistogram(), time.Duration(s) * time.Second}
 		for i := range 1000 {
-			record(d.Response, time.Duration(i+1)*ms)
-			record(whole[0], time.Duration(i+1)*ms)
+			record(d.Response, time.Duration(i+1)*ms, 1)
+			record(whole[0], time.Duration(i+1)*ms, 1)
 			if s != 1 { // a second in which all timed out
-				record(d.Service, time.Duration(i+1)*time.Microsecond)
-				record(whole[1], time.Duration(i+1)*time.Microsecond)
+				record(d.Service, time.Duration(i+1)*time.Microsecond, 1)
+				record(whole[1], time.Duration(i+1)*time.Microsecond, 1)
 			}
 		}
 		log.Add(d)

@@ -36,7 +36,7 @@ func TestAddresses(t *testing.T) {
 func TestAboveP99(t *testing.T) {
 	h := newHistogram()
 	for i := range 10_000 {
-		record(h, time.Millisecond+time.Duration(i)*time.Microsecond)
+		record(h, time.Millisecond+time.Duration(i)*time.Microsecond, 1)
 	}
 	l := latencyOf(h)
 	if n := l.aboveP99(); n < 50 || n > 100 {
@@ -44,7 +44,7 @@ func TestAboveP99(t *testing.T) {
 	}
 	same := newHistogram()
 	for range 10_000 {
-		record(same, 1000)
+		record(same, 1000, 1)
 	}
 	if l = latencyOf(same); l.aboveP99() != 0 {
 		t.Errorf("%d of 10,000 that are all the same are above p99", l.aboveP99())

@@ -50,13 +50,28 @@ func (p *part) Next(_ context.Context, batch []*engine.Request) (int, error) {
 
 // Put implements engine.Sink.
 func (p *part) Put(results []*engine.Result) error {
-	for _, r := range results {
-		p.note(r, p.add(r))
-		if r.Request.Tag != nil {
-			p.turn.release(r.Request)
+	for len(results) > 0 {
+		r, n := results[0], 1
+		for n < len(results) && alike(r, results[n]) {
+			n++
 		}
+		p.note(r, p.add(r, int64(n)))
+		for _, r := range results[:n] {
+			if r.Request.Tag != nil {
+				p.turn.release(r.Request)
+			}
+		}
+		results = results[n:]
 	}
 	return nil
+}
+
+// alike says whether two responses have the same measures, as those have that
+// were sent with one write(2) and received with one read(2): to record each by
+// itself is a twentieth of the CPU time of a request in a pipeline of 32.
+func alike(a, b *engine.Result) bool {
+	return a.Err == nil && b.Err == nil && a.Status == b.Status && a.Bytes == b.Bytes &&
+		a.Start == b.Start && a.Time == b.Time && a.Remote == b.Remote
 }
 
 // note remembers whom the loop talks to, and what goes wrong with requests that
@@ -72,9 +87,10 @@ func (p *part) note(r *engine.Result, counts bool) {
 	}
 }
 
-// add measures one result. A request counts if it was due, or taken, in the
-// measured part; it is put down to the second in which it ended.
-func (p *part) add(r *engine.Result) (counts bool) {
+// add measures a result, and those that are like it: n in all. A request counts
+// if it was due, or taken, in the measured part; it is put down to the second in
+// which it ended.
+func (p *part) add(r *engine.Result, n int64) (counts bool) {
 	if r.Start != p.start { // which requests of a batch have in common
 		p.start, p.due = r.Start, r.Start.Sub(p.started)
 	}
@@ -90,11 +106,11 @@ func (p *part) add(r *engine.Result) (counts bool) {
 	if due < p.run.WarmUp {
 		// It makes up for one that is taken in time and answered later.
 		if inTime && r.Err == nil {
-			p.window.inTime++
+			p.window.inTime += n
 		}
 		return false
 	}
-	p.window.add(r, inTime)
+	p.window.add(r, n, inTime)
 	return true
 }
 

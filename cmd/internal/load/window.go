@@ -18,8 +18,8 @@ const (
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(longest), digits) }
 
-func record(h *hdrhistogram.Histogram, d time.Duration) {
-	_ = h.RecordValue(inRange(d))
+func record(h *hdrhistogram.Histogram, d time.Duration, n int64) {
+	_ = h.RecordValues(inRange(d), n)
 }
 
 func inRange(d time.Duration) int64 { return int64(min(max(d, 0), longest)) }
@@ -66,58 +66,59 @@ func (w *window) histograms() []*hdrhistogram.Histogram {
 	return all
 }
 
-// add measures a result. inTime says that it came before the sending ended.
-func (w *window) add(r *engine.Result, inTime bool) {
+// add measures n results that are alike. inTime says that they came before the
+// sending ended.
+func (w *window) add(r *engine.Result, n int64, inTime bool) {
 	t := &r.Time
 	if r.Err != nil {
-		w.addError(r)
+		w.addError(r, n)
 		return
 	}
-	w.responses++
+	w.responses += n
 	if inTime {
-		w.inTime++
+		w.inTime += n
 	}
-	w.bytes += r.Bytes
-	w.statuses[uint(r.Status)%uint(len(w.statuses))]++
+	w.bytes += n * r.Bytes
+	w.statuses[uint(r.Status)%uint(len(w.statuses))] += n
 	service := t.Total - t.Sent
 	if r.Status/100 == 2 {
-		record(w.response, t.Total)
-		record(w.service, service)
+		record(w.response, t.Total, n)
+		record(w.service, service, n)
 	} else {
-		w.counts.nonOK++
-		record(w.times.nonOK, service)
+		w.counts.nonOK += n
+		record(w.times.nonOK, service, n)
 	}
 	if w.lag == nil {
 		return
 	}
-	record(w.lag, t.Late)
+	record(w.lag, t.Late, n)
 	if t.Late > ebpf.LateAfter {
-		w.late++
+		w.late += n
 	}
 	if t.Held > 0 {
-		w.held++
+		w.held += n
 	}
 }
 
 // addError counts a request that got no response. Who waited in vain, or is
 // still waiting, has waited at least so long: leaving that out would flatter.
-func (w *window) addError(r *engine.Result) {
+func (w *window) addError(r *engine.Result, n int64) {
 	switch r.Err.Kind {
 	case engine.Canceled:
-		w.unanswered++
+		w.unanswered += n
 	case engine.Timeout:
-		w.errors[r.Err.Kind]++
+		w.errors[r.Err.Kind] += n
 	default:
-		w.errors[r.Err.Kind]++
+		w.errors[r.Err.Kind] += n
 		return
 	}
-	record(w.response, r.Time.Total)
+	record(w.response, r.Time.Total, n)
 }
 
 // addUnsent counts requests that were due and never sent.
 func (w *window) addUnsent(age time.Duration, n int64) {
 	w.unsent += n
-	_ = w.response.RecordValues(inRange(age), n)
+	record(w.response, age, n)
 }
 
 // merge adds what another window has.

@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -158,6 +160,19 @@ func (s *Socket) connect(to netip.AddrPort, err error) (*Socket, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// Again connects the socket anew, to the same peer, when its connection is over at
+// both ends.
+func (s *Socket) Again() error {
+	to := s.Peer()
+	err := errors.Join(s.Shutdown(), await(func() (bool, error) { return !s.Peer().IsValid(), nil })) // its FIN is acknowledged
+	none := unix.RawSockaddr{Family: unix.AF_UNSPEC}
+	if _, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(s.fd), uintptr(unsafe.Pointer(&none)), unsafe.Sizeof(none)); errno != 0 {
+		err = errors.Join(err, errno)
+	}
+	_, err = s.connect(to, err)
+	return err
 }
 
 // Connected waits until a connection that was begun is made or has failed.

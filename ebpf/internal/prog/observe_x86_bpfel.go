@@ -109,7 +109,6 @@ const (
 	observeMapServed            = "served"
 	observeMapTraffic           = "traffic"
 	observeProgDataReady        = "data_ready"
-	observeProgDestroySock      = "destroy_sock"
 	observeProgKfreeSkb         = "kfree_skb"
 	observeProgPortSearch       = "port_search"
 	observeProgReceiveReset     = "receive_reset"
@@ -180,7 +179,6 @@ type observeSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type observeProgramSpecs struct {
 	DataReady        *ebpf.ProgramSpec `ebpf:"data_ready"`
-	DestroySock      *ebpf.ProgramSpec `ebpf:"destroy_sock"`
 	KfreeSkb         *ebpf.ProgramSpec `ebpf:"kfree_skb"`
 	PortSearch       *ebpf.ProgramSpec `ebpf:"port_search"`
 	ReceiveReset     *ebpf.ProgramSpec `ebpf:"receive_reset"`
@@ -294,7 +292,6 @@ type observeVariables struct {
 // It can be passed to loadObserveObjects or ebpf.CollectionSpec.LoadAndAssign.
 type observePrograms struct {
 	DataReady        *ebpf.Program `ebpf:"data_ready"`
-	DestroySock      *ebpf.Program `ebpf:"destroy_sock"`
 	KfreeSkb         *ebpf.Program `ebpf:"kfree_skb"`
 	PortSearch       *ebpf.Program `ebpf:"port_search"`
 	ReceiveReset     *ebpf.Program `ebpf:"receive_reset"`
@@ -307,7 +304,6 @@ type observePrograms struct {
 func (p *observePrograms) Close() error {
 	return _ObserveClose(
 		p.DataReady,
-		p.DestroySock,
 		p.KfreeSkb,
 		p.PortSearch,
 		p.ReceiveReset,

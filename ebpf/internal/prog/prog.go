@@ -211,7 +211,6 @@ func (p *Programs) Close() {
 // The programs, by name.
 const (
 	DataReady        = observeProgDataReady
-	DestroySock      = observeProgDestroySock
 	KfreeSkb         = observeProgKfreeSkb
 	PortSearch       = observeProgPortSearch
 	ReceiveReset     = observeProgReceiveReset

@@ -73,6 +73,29 @@ static __always_inline void connect_fails(struct sock *sk, struct conn *c)
 	}
 }
 
+/* What is left when a client's connection ends. The socket may outlive it, and be
+ * connected again. */
+static __always_inline void connection_ends(struct sock *sk, struct conn *c)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct traffic *t = traffic_of(&c->who);
+	__u32 rtt, running, type;
+
+	if (!tp || !t)
+		return;
+	add(&t->closed, 1);
+	/* A connection that is aborted is still what it was. */
+	type = BPF_CORE_READ_BITFIELD(tp, chrono_type);
+	running = (__u32)bpf_jiffies64() - tp->chrono_start;
+	add(&t->busy_jiffies, tp->chrono_stat[0] + (type == 1 ? running : 0));
+	add(&t->rwnd_limited_jiffies, tp->chrono_stat[1] + (type == 2 ? running : 0));
+	add(&t->sndbuf_limited_jiffies, tp->chrono_stat[2] + (type == 3 ? running : 0));
+	add(&t->dsack_dups, tp->dsack_dups);
+	rtt = tp->rtt_min.s[0].v;
+	if (rtt && rtt != ~0U && (!t->min_rtt_us || rtt < t->min_rtt_us))
+		t->min_rtt_us = rtt;
+}
+
 static __always_inline void listen_starts(struct sock *sk)
 {
 	__u32 netns = sk->__sk_common.skc_net.net->ns.inum;
@@ -91,7 +114,7 @@ int set_state(__u64 *ctx)
 	int from = ctx[1], to = ctx[2];
 	struct conn *c;
 
-	if (to != TCP_SYN_SENT && to != TCP_LISTEN && from != TCP_SYN_SENT)
+	if (to != TCP_SYN_SENT && to != TCP_LISTEN && to != TCP_CLOSE && from != TCP_SYN_SENT)
 		return 0; /* most events */
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
@@ -106,11 +129,14 @@ int set_state(__u64 *ctx)
 	c = bpf_sk_storage_get(&conns, sk, 0, 0);
 	if (!c)
 		return 0;
-	c->local_port = local_port(sk);
+	if (from == TCP_SYN_SENT)
+		c->local_port = local_port(sk); /* in TCP_CLOSE it is given up */
 	if (to == TCP_ESTABLISHED)
 		connect_ends(sk, c);
-	else if (to == TCP_CLOSE)
+	if (to == TCP_CLOSE && from == TCP_SYN_SENT)
 		connect_fails(sk, c);
+	if (to == TCP_CLOSE && from != TCP_CLOSE)
+		connection_ends(sk, c);
 	return 0;
 }
 
@@ -137,37 +163,6 @@ int port_search(struct bpf_sock_ops *ctx)
 	if (ns > t->search_max_ns)
 		t->search_max_ns = ns;
 	return 1;
-}
-
-/* ---- what is left when a client's connection ends ---- */
-
-SEC("tp_btf/tcp_destroy_sock")
-int destroy_sock(__u64 *ctx)
-{
-	struct sock *sk = (struct sock *)ctx[0];
-	struct conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);
-	struct tcp_sock *tp;
-	struct traffic *t;
-	__u32 rtt, running, type;
-
-	if (!c)
-		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	t = traffic_of(&c->who);
-	if (!tp || !t)
-		return 0;
-	add(&t->closed, 1);
-	/* A connection that is aborted is still what it was. */
-	type = BPF_CORE_READ_BITFIELD(tp, chrono_type);
-	running = (__u32)bpf_jiffies64() - tp->chrono_start;
-	add(&t->busy_jiffies, tp->chrono_stat[0] + (type == 1 ? running : 0));
-	add(&t->rwnd_limited_jiffies, tp->chrono_stat[1] + (type == 2 ? running : 0));
-	add(&t->sndbuf_limited_jiffies, tp->chrono_stat[2] + (type == 3 ? running : 0));
-	add(&t->dsack_dups, tp->dsack_dups);
-	rtt = tp->rtt_min.s[0].v;
-	if (rtt && rtt != ~0U && (!t->min_rtt_us || rtt < t->min_rtt_us))
-		t->min_rtt_us = rtt;
-	return 0;
 }
 
 /* ---- retransmits ---- */
