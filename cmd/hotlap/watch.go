@@ -26,7 +26,7 @@ const watchUsage = `Usage: hotlap watch [--port N]... [--pid N] [--netns NAME|FI
 See what the kernel does to TCP sockets: accept queues that fill, segments it
 drops and why, retransmits, resets, connects that fail or find no local port.
 
-  --port N          only connections from or to this port; up to 16 times
+  --port N          only connections from or to this port; repeatable
   --pid N           only those of this process, and of the ports it listens on
   --netns NAME|FILE another network namespace: a name of ip netns, or a file
   --all-netns       the sockets of every namespace; tier bpf
@@ -76,9 +76,6 @@ Exit codes: 0 done or interrupted, and all rows of the self-test passed; 1 it co
 not be done, or one did not; 2 bad arguments.
 `
 
-// maxWatched is how many ports an observer takes.
-const maxWatched = 16
-
 func runWatch(ctx context.Context, std *stdio, args []string) int {
 	flags := pflag.NewFlagSet("watch", pflag.ContinueOnError)
 	var options ebpf.Options
@@ -118,8 +115,6 @@ func runWatch(ctx context.Context, std *stdio, args []string) int {
 		return std.misuse("watch", "--all-netns excludes --netns and --pid: those are in one")
 	case *asJSON && *metrics != "":
 		return std.misuse("watch", "--json and --metrics exclude each other")
-	case len(options.Ports) > maxWatched:
-		return std.misuse("watch", "%d ports: at most %d can be watched; without any, all are", len(options.Ports), maxWatched)
 	case (options.Deep || options.RunStats || options.AllNetns) && tier != "" && tier != string(ebpf.TierBPF):
 		return std.misuse("watch", "--deep, --run-stats and --all-netns are of tier bpf: leave --tier %s out", tier)
 	}
