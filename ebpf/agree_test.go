@@ -79,8 +79,8 @@ func disagreements(t *testing.T, ns *lab.Namespace, s Sample, at netip.AddrPort)
 		RSTsOut:         "TcpOutRsts",
 		Connects:        "TcpActiveOpens",
 	} {
-		if theirs := nstat.Kernel[name]; s.Total[ours] != theirs || theirs == 0 {
-			complain("%s is %d, nstat says %d", ours, s.Total[ours], theirs)
+		if n, theirs := s.Total[ours]+s.Lost[ours], nstat.Kernel[name]; n != theirs || theirs == 0 {
+			complain("%s is %d, nstat says %d", ours, n, theirs)
 		}
 	}
 	// The kernel does not count those that the client gives up.

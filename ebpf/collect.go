@@ -143,6 +143,7 @@ func (c *collection) programs() (moved uint64, err error) {
 	for what, n := range counted.Lost {
 		c.Lost[Counter(what)] = n
 	}
+	c.missedRetransmits(counted.Retransmitted)
 	if err := c.examples(); err != nil {
 		return 0, err
 	}
@@ -152,6 +153,21 @@ func (c *collection) programs() (moved uint64, err error) {
 	runs, spent, err := w.programs.RunTime()
 	c.Cost.BPFRuns, c.Cost.BPF = &runs, &spent
 	return moved, err
+}
+
+// missedRetransmits says how many segments the kernel counted as sent again without
+// running the programs for them. Its counters are those since the programs were
+// attached, and were read before the programs': of what happens meanwhile nothing is missed.
+func (c *collection) missedRetransmits(seen uint64) {
+	w := c.w
+	if w.options.AllNetns || w.missing(prog.RetransmitSkb) || w.missing(prog.RetransmitSynack) {
+		return
+	}
+	// On older kernels a retransmit that fails at once does not reach the programs.
+	seen += c.Namespace[Counter(procfs.TCPRetransFail.String())]
+	if sent := c.Namespace[Counter(procfs.RetransSegs.String())]; sent > seen {
+		c.Lost[Retransmits] = sent - seen
+	}
 }
 
 // count adds to a counter if all that it comes from is there.

@@ -271,8 +271,12 @@ func (c *ClientFigures) unwatched(d *Sample) string {
 		}
 	}
 	for what, n := range d.Lost {
-		if n > 0 && !harmless[what] {
+		switch {
+		case n == 0 || harmless[what]:
+		case what != Retransmits:
 			return "the observer could not record all"
+		case c.spoiled(int64(n), 0):
+			return "the observer missed retransmits that may have been the run's"
 		}
 	}
 	for _, t := range c.Targets {

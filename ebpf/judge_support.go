@@ -69,7 +69,15 @@ func (w *weighing) support() {
 		})
 	}
 	for _, what := range slices.Sorted(maps.Keys(w.delta.Lost)) {
-		if n := w.delta.Lost[what]; n > 0 && !harmless[what] {
+		switch n := w.delta.Lost[what]; {
+		case n == 0 || harmless[what]:
+		case what == Retransmits:
+			w.list = append(w.list, Finding{
+				Code: "observer_losses", Subject: "observer", Count: int64(n), Scope: ScopeNamespace, Sure: Measured, Source: "/proc/net",
+				Evidence: fmt.Sprintf("of the run's own sockets or others: %d segments were sent again without the kernel running the BPF programs", n),
+				Advice:   "look at RetransSegs, which has them",
+			})
+		default:
 			w.list = append(w.list, Finding{
 				Code: "observer_losses", Subject: "observer", Count: int64(n), Scope: ScopeHost, Sure: Measured, Source: "BPF map " + string(what),
 				Evidence: fmt.Sprintf("%d entries of %q could not be recorded: its map was full", n, what),

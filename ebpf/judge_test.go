@@ -185,6 +185,8 @@ func TestJudge(t *testing.T) {
 			r.Namespace["TCPTimeWaitOverflow"], r.Namespace["qdisc.drops"], r.Host["softnet.dropped"] = 9999, 9999, 9999
 		}}, BoundServer, ValidYes, "", []string{"time_wait_overflow", "qdisc_drops", "softnet_drops"}, ""},
 		{"observer without room", here, []func(run){func(r run) { r.Lost["faults"] = 5 }}, BoundServer, ValidUnverified, "", []string{"observer_losses"}, "could not record"},
+		{"observer that missed retransmits", here, []func(run){func(r run) { r.Lost[Retransmits] = 9999 }}, BoundServer, ValidUnverified, "", []string{"observer_losses"}, "missed retransmits"},
+		{"observer that missed a retransmit", here, []func(run){func(r run) { r.Lost[Retransmits] = 1 }}, BoundServer, ValidYes, "", []string{"observer_losses"}, ""},
 		{"observer without room for examples", here, []func(run){func(r run) { r.Lost["examples"] = 5 }}, BoundServer, ValidYes, "", nil, ""},
 		{"observer without a program", here, []func(run){func(r run) { delete(r.Total, RSTsIn) }}, BoundServer, ValidUnverified, "", nil, "rsts_in"},
 		{"a kernel that does not tell whose a dropped segment was", here, []func(run){olderKernel(0)}, BoundServer, ValidYes, "", nil, ""},

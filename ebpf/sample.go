@@ -33,7 +33,10 @@ type Sample struct {
 	Host      Counts `json:"host"`      // those of the whole machine
 	Gauges    Counts `json:"gauges"`    // present values, of both
 
-	Lost     Counts    `json:"lost"` // what the observer could not record, by the map that was full
+	// Lost is what the observer could not record, by the map that was full.
+	// Retransmits are those of the namespace, whatever the ports, for which the kernel
+	// did not run the BPF programs.
+	Lost     Counts    `json:"lost"`
 	Examples []Example `json:"examples,omitempty"`
 
 	// SYNTimeouts are when after a connect its SYN is sent again, by the settings

@@ -397,8 +397,9 @@ func TestEvidenceOfDuplicates(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := read(t, o)
-	if e := s.Destinations[0].TCP; e == nil || e.Duplicates != 1 || s.Total[Retransmits] != 1 {
-		t.Errorf("%d retransmits, %+v: want one, and that it arrived twice", s.Total[Retransmits], e)
+	n := s.Total[Retransmits] + s.Lost[Retransmits]
+	if e := s.Destinations[0].TCP; e == nil || e.Duplicates != 1 || n != 1 {
+		t.Errorf("%d retransmits, %+v: want one, and that it arrived twice", n, e)
 	}
 }
 
@@ -451,6 +452,56 @@ func TestPortsInScope(t *testing.T) {
 	s := read(t, o)
 	if s.Total[RSTsIn] != 0 || s.Total[Connects] != 1 || len(s.Listeners) != 1 {
 		t.Errorf("RSTs in %d, connects %d, %d listeners: want 0, 1, 1", s.Total[RSTsIn], s.Total[Connects], len(s.Listeners))
+	}
+}
+
+// Retransmits that are out of scope are not missed. Those that the kernel does not run
+// the programs for are: so it is tried again.
+func TestRetransmitsOutOfScope(t *testing.T) {
+	need.Root(t)
+	for try := 1; ; try++ {
+		ns, file := namespace(t)
+		o := observed(t, Options{Netns: file, Ports: []uint16{1}})
+		p, err := ns.LostData(loopback, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s := read(t, o)
+		if s.Namespace["RetransSegs"] == 3 && s.Total[Retransmits] == 0 && s.Lost[Retransmits] == 0 {
+			return
+		}
+		if try == maxTries {
+			t.Fatalf("%d retransmits in the namespace, %d in scope, %d missed: want 3, 0, 0",
+				s.Namespace["RetransSegs"], s.Total[Retransmits], s.Lost[Retransmits])
+		}
+	}
+}
+
+// What the kernel counts and the programs do not is missed, and what it failed to
+// send is not.
+func TestMissedRetransmits(t *testing.T) {
+	for _, test := range []struct {
+		sent, failed, seen, want uint64
+		options                  Options
+		missing                  map[string]string
+	}{
+		{sent: 5, seen: 5},
+		{sent: 5, seen: 3, want: 2},
+		{sent: 5, seen: 3, failed: 2},
+		{sent: 5, seen: 5, failed: 2},
+		{sent: 5, seen: 6}, // after the kernel's counters were read
+		{sent: 5, options: Options{AllNetns: true}},
+		{sent: 5, missing: map[string]string{prog.RetransmitSynack: "left out"}},
+	} {
+		c := collection{w: &watcher{options: test.options, programs: &prog.Programs{Missing: test.missing}}}
+		c.Namespace, c.Lost = Counts{"RetransSegs": test.sent, "TCPRetransFail": test.failed}, Counts{}
+		c.missedRetransmits(test.seen)
+		if got := c.Lost[Retransmits]; got != test.want {
+			t.Errorf("%+v: %d", test, got)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,7 @@ type Check struct {
 	Observed    []Figure
 	Kernel      []Figure // counters of the kernel that are independent of Observed
 	SameSource  bool     // what was observed is the kernel's own counter
+	Missed      int      // times before that the kernel counted all, and did not run the BPF programs for all
 	Host        Counts   // the machine's counters meanwhile: not judged
 	Err         error    // it could not be provoked or observed
 }
@@ -60,7 +62,7 @@ func SelfTest(each func(Check)) error {
 	}
 	ns.Close()
 	for _, c := range checks() {
-		each(c.run(Options{}, settleFor))
+		each(c.prove(Options{}, settleFor))
 	}
 	return nil
 }
@@ -97,6 +99,38 @@ func ofLab(inject func(*lab.Namespace) (*lab.Provoked, error)) func(*lab.Namespa
 
 // settleFor is how long the figures may take until they agree.
 const settleFor = 3 * time.Second
+
+// maxTries is how often a fault is provoked whose events the kernel counts all, and
+// the BPF programs fewer. There are kernels that do not run them for what happens in
+// a softirq while some process of the machine is on the CPU: a matter of chance.
+const maxTries = 3
+
+// prove runs a check until it passes, or fails for more than events that were missed.
+func (c *check) prove(options Options, patience time.Duration) (row Check) {
+	for missed := range maxTries {
+		row = c.run(options, patience)
+		row.Missed = missed
+		if row.Passed() || !c.missedEvents(&row) {
+			break
+		}
+	}
+	return row
+}
+
+// missedEvents says that all is right but for what BPF programs saw too few of, of
+// which the kernel's own counters have all.
+func (c *check) missedEvents(row *Check) bool {
+	if row.Err != nil || len(row.Kernel) == 0 || len(row.Observed) == 0 {
+		return false
+	}
+	for _, f := range slices.Concat(row.Observed, row.Kernel) {
+		missed := f.Value < f.Want && slices.Contains(c.programs, f.Source)
+		if f.Value != f.Want && !missed {
+			return false
+		}
+	}
+	return true
+}
 
 // run runs a check in a namespace of its own.
 func (c *check) run(options Options, patience time.Duration) Check {

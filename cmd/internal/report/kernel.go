@@ -92,7 +92,11 @@ func (k *Kernel) Facts() []Fact {
 		f.add("not seen", "%s (%s)", u.What, strings.Join(strings.Fields(u.Why), " "))
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.Lost)) {
-		if n := k.Lost[name]; n > 0 && name != "examples" { // of these there are enough
+		switch n := k.Lost[name]; {
+		case n == 0 || name == "examples": // of these there are enough
+		case name == ebpf.Retransmits:
+			f.add("not recorded", "%s retransmits in its network namespace, others included: the kernel did not run the BPF programs for them", Count(int64(n)))
+		default:
 			f.add("not recorded", "%s in %s, which was full", Count(int64(n)), name)
 		}
 	}

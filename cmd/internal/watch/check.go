@@ -38,6 +38,9 @@ func CheckRow(c ebpf.Check) string {
 		}
 		row += strings.TrimRight(fmt.Sprintf(checkColumns, cells...), " \n") + "\n"
 	}
+	if c.Missed > 0 {
+		row += fmt.Sprintf("      provoked %d times: the kernel counted all, and did not run the BPF programs for all\n", c.Missed+1)
+	}
 	if c.Err != nil {
 		row += fmt.Sprintf("      %v\n", c.Err)
 	}

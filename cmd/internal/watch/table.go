@@ -169,10 +169,13 @@ func (v *view) unseen() {
 		v.line("Not seen: %s\n  (%s)", u.What, u.Why)
 	}
 	for _, k := range slices.Sorted(maps.Keys(v.total.Lost)) {
-		if k == "examples" {
-			continue // there are enough, and none are shown here
+		switch n := v.total.Lost[k]; k {
+		case "examples": // there are enough, and none are shown here
+		case ebpf.Retransmits:
+			v.line("Not recorded, as the kernel did not run the BPF programs for them: %d retransmits in the namespace, whatever their ports", n)
+		default:
+			v.line("Not recorded, as the map was full: %d in %s", n, k)
 		}
-		v.line("Not recorded, as the map was full: %d in %s", v.total.Lost[k], k)
 	}
 }
 

@@ -31,7 +31,7 @@ func samples() (total, delta ebpf.Sample) {
 		Total:     ebpf.Counts{ebpf.AcceptOverflows: 312, ebpf.Drops: 5, ebpf.RSTsIn: 0},
 		Reasons:   ebpf.Reasons{ebpf.Drops: {"SOCKET_BACKLOG": 5}},
 		Listeners: []ebpf.Listener{listener}, Destinations: []ebpf.Destination{destination},
-		Namespace: ebpf.Counts{"ListenOverflows": 312, "InSegs": 9999}, Lost: ebpf.Counts{"faults": 3},
+		Namespace: ebpf.Counts{"ListenOverflows": 312, "InSegs": 9999}, Lost: ebpf.Counts{"faults": 3, "retransmits": 2},
 	}
 	before := total
 	before.Elapsed, before.Total, before.Reasons, before.Listeners, before.Destinations = 8*time.Second, nil, nil, nil, nil
@@ -51,6 +51,7 @@ func TestTable(t *testing.T) {
 		"ListenOverflows 0.0 312 namespace",
 		"Not seen: this\n(that)",
 		"Not recorded, as the map was full: 3 in faults",
+		"Not recorded, as the kernel did not run the BPF programs for them: 2 retransmits in the namespace, whatever their ports",
 	} {
 		if !strings.Contains(squeeze(table), row) {
 			t.Errorf("no %q in:\n%s", row, table)
@@ -158,6 +159,7 @@ func TestCheckRow(t *testing.T) {
 		{ebpf.Check{Fault: "f", Provoked: 10, Observed: []ebpf.Figure{right}, SameSource: true}, "ok f 10 rsts_in 10 (receive_reset) same source\n"},
 		{ebpf.Check{Fault: "f", Provoked: 10, Observed: []ebpf.Figure{right}, Kernel: []ebpf.Figure{wrong}}, "FAIL f 10 rsts_in 10 (receive_reset) OutRsts 9, not 10 (/proc)\n"},
 		{ebpf.Check{Fault: "f", Provoked: 10}, "FAIL f 10 not known none\n"},
+		{ebpf.Check{Fault: "f", Provoked: 10, Observed: []ebpf.Figure{right}, Missed: 1}, "ok f 10 rsts_in 10 (receive_reset) none\nprovoked 2 times: the kernel counted all, and did not run the BPF programs for all\n"},
 		{ebpf.Check{Fault: "f", Err: io.ErrUnexpectedEOF}, "FAIL f 0 not known none\nunexpected EOF\n"},
 	} {
 		if got := squeeze(CheckRow(test.check)) + "\n"; got != test.want {

@@ -127,6 +127,7 @@ const (
 	observeVarLostTraffic       = "lost_traffic"
 	observeVarPidns             = "pidns"
 	observeVarPidnsDev          = "pidns_dev"
+	observeVarRetransmitted     = "retransmitted"
 	observeVarRoleType          = "role_type"
 	observeVarScopeNetns        = "scope_netns"
 	observeVarScopePort         = "scope_port"
@@ -215,6 +216,7 @@ type observeVariableSpecs struct {
 	LostTraffic   *ebpf.VariableSpec `ebpf:"lost_traffic"`
 	Pidns         *ebpf.VariableSpec `ebpf:"pidns"`
 	PidnsDev      *ebpf.VariableSpec `ebpf:"pidns_dev"`
+	Retransmitted *ebpf.VariableSpec `ebpf:"retransmitted"`
 	RoleType      *ebpf.VariableSpec `ebpf:"role_type"`
 	ScopeNetns    *ebpf.VariableSpec `ebpf:"scope_netns"`
 	ScopePort     *ebpf.VariableSpec `ebpf:"scope_port"`
@@ -278,6 +280,7 @@ type observeVariables struct {
 	LostTraffic   *ebpf.Variable `ebpf:"lost_traffic"`
 	Pidns         *ebpf.Variable `ebpf:"pidns"`
 	PidnsDev      *ebpf.Variable `ebpf:"pidns_dev"`
+	Retransmitted *ebpf.Variable `ebpf:"retransmitted"`
 	RoleType      *ebpf.Variable `ebpf:"role_type"`
 	ScopeNetns    *ebpf.Variable `ebpf:"scope_netns"`
 	ScopePort     *ebpf.Variable `ebpf:"scope_port"`

@@ -92,6 +92,11 @@ type Counts struct {
 	Traffic map[Subject]Traffic
 	Peaks   map[uint64]uint32 // of accept queues, by cookie; deep mode
 	Lost    map[string]uint64 // what was not recorded, by the map that was full; without zeros
+
+	// Retransmitted are all segments that Config.Netns sent again, whatever the
+	// ports. It is what the kernel counts in RetransSegs, where it runs the
+	// programs for all of them.
+	Retransmitted uint64
 }
 
 // Read copies what was counted so far.
@@ -99,6 +104,7 @@ func (p *Programs) Read() (Counts, error) {
 	c := Counts{Faults: map[Fault]uint64{}, Traffic: map[Subject]Traffic{}, Peaks: map[uint64]uint32{}, Lost: map[string]uint64{}}
 	err := errors.Join(
 		p.vars.Totals.Get(&c.Totals),
+		p.vars.Retransmitted.Get(&c.Retransmitted),
 		p.readFaults(&c),
 		p.readTraffic(&c),
 		p.readPeaks(&c),

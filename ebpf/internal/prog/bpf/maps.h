@@ -136,6 +136,10 @@ struct {
 
 __u64 totals[KINDS];
 
+/* Segments of the network namespace in scope, whatever their ports: what the
+ * kernel counts in RetransSegs, if it runs the programs for all of them. */
+__u64 retransmitted;
+
 /* What was not recorded, and why. */
 __u64 lost_faults, lost_traffic, lost_conns, lost_served, lost_peaks, lost_examples;
 

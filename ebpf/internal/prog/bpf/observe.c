@@ -167,6 +167,12 @@ int port_search(struct bpf_sock_ops *ctx)
 
 /* ---- retransmits ---- */
 
+static __always_inline void count_retransmitted(const struct sock *sk, __u64 segments)
+{
+	if (sk->__sk_common.skc_net.net->ns.inum == scope_netns)
+		add(&retransmitted, segments);
+}
+
 SEC("tp_btf/tcp_retransmit_skb")
 int retransmit_skb(__u64 *ctx)
 {
@@ -176,14 +182,17 @@ int retransmit_skb(__u64 *ctx)
 	struct fault f = {};
 	__u16 segments = 0;
 
-	if (!subject_of(&f.who, sk, c))
-		return 0;
 	/* RetransSegs counts what the hardware will cut it into. */
 	bpf_probe_read_kernel(&segments, sizeof(segments),
 			      (void *)skb->cb + bpf_core_field_offset(struct tcp_skb_cb, tcp_gso_segs));
+	if (!segments)
+		segments = 1;
+	count_retransmitted(sk, segments);
+	if (!subject_of(&f.who, sk, c))
+		return 0;
 	int syn = sk->__sk_common.skc_state == TCP_SYN_SENT;
 	f.kind = syn ? KIND_RETRANS_SYN : KIND_RETRANS_DATA;
-	count_on(&f, sk, c, segments ? segments : 1);
+	count_on(&f, sk, c, segments);
 	if (!c)
 		return 0;
 	__u8 *lost = syn ? &c->unanswered : &c->data_lost;
@@ -207,6 +216,7 @@ int retransmit_synack(__u64 *ctx)
 	struct request_sock *req = (struct request_sock *)ctx[1];
 	struct fault f = { .kind = KIND_RETRANS_SYNACK };
 
+	count_retransmitted(sk, 1);
 	if (!subject_of_listener(&f.who, sk))
 		return 0;
 	__u16 peer = bpf_ntohs(req->__req_common.skc_dport);
