@@ -145,7 +145,9 @@ var (
 func readAB(out []byte) (s sample.Sample, err error) {
 	n := numbers{out: out}
 	s.Seconds, s.Requests, s.Errors = n.float(abTime, 1), n.count(abDone, 1), n.count(abFailed, 1)
-	s.P50us = n.float(abP50, 1) * 1e3
+	if s.Requests > 1 { // of one it tells no percentiles
+		s.P50us = n.float(abP50, 1) * 1e3
+	}
 	if abNonOK.Match(out) {
 		s.Errors += n.count(abNonOK, 1)
 	}
