@@ -190,12 +190,24 @@ func TestEvidence(t *testing.T) {
 		}
 		n += m
 	}
-	if err := errors.Join(<-written, client.Close(), server.Close()); err != nil {
+	if err := errors.Join(<-written, server.Close(), client.Again(l.Local())); err != nil {
 		t.Fatal(err)
 	}
-	closed := *evidence(func(e *Evidence) bool { return e.Closed == 1 })
+	// The kernel's times of the socket go on with what they were; its second connection sends nothing.
+	again := *evidence(func(e *Evidence) bool { return e.Closed == 1 && e.Open == 1 })
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(client.Close(), server.Close()); err != nil {
+		t.Fatal(err)
+	}
+	closed := *evidence(func(e *Evidence) bool { return e.Closed == 2 })
 	if closed.Open != 0 || closed.ReceiveLimited < open.ReceiveLimited || closed.ReceiveLimited > closed.Busy || closed.Busy > time.Since(began) || closed.MinRTT <= 0 {
 		t.Errorf("closed: %+v, and when it was open %+v", closed, open)
+	}
+	const tick = 10 * time.Millisecond
+	if more := closed.Busy - again.Busy; more < 0 || more > tick || closed.ReceiveLimited != again.ReceiveLimited || closed.SendLimited != again.SendLimited {
+		t.Errorf("open again: %+v, and then closed %+v", again, closed)
 	}
 }
 
@@ -220,7 +232,7 @@ func TestSocketConnectedAgain(t *testing.T) {
 			err = server.Close() // the first FIN is the server's
 		}
 		if err == nil && n < 3 {
-			err = client.Again()
+			err = client.Again(l.Local())
 		} else if err == nil {
 			err = client.Close()
 		}
@@ -452,6 +464,40 @@ func TestPortsInScope(t *testing.T) {
 	s := read(t, o)
 	if s.Total[RSTsIn] != 0 || s.Total[Connects] != 1 || len(s.Listeners) != 1 {
 		t.Errorf("RSTs in %d, connects %d, %d listeners: want 0, 1, 1", s.Total[RSTsIn], s.Total[Connects], len(s.Listeners))
+	}
+}
+
+// A socket that is connected again to a port out of scope is out of scope, and in it
+// again later.
+func TestAgainOutOfScope(t *testing.T) {
+	need.Root(t)
+	ns, file := namespace(t)
+	var l [2]*lab.Socket
+	for i := range l {
+		var err error
+		if l[i], err = ns.Listen(netip.AddrPortFrom(loopback, 0), 16); err != nil {
+			t.Fatal(err)
+		}
+		defer l[i].Close()
+	}
+	o := observed(t, Options{Netns: file, Ports: []uint16{l[0].Local().Port()}})
+	client, err := ns.Connect(l[0].Local())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for i := range 4 {
+		server, err := l[i%2].Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(server.Close(), client.Again(l[(i+1)%2].Local())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := read(t, o).Destinations
+	if len(d) != 1 || d[0].Counts[Connects] != 3 || d[0].Counts[ConnectsEstablished] != 3 || d[0].TCP == nil || d[0].TCP.Closed != 2 {
+		t.Errorf("%+v: want 3 connects, and 2 of them closed", d)
 	}
 }
 

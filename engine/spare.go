@@ -22,6 +22,12 @@ type ended struct {
 // dissolves what is left of a connection (tcp_disconnect in net/ipv4/tcp.c), and
 // the next has a port of its own, as ever.
 //
+// It begins its numbers where the last one ended, and not where a new socket
+// would, beyond those that the same two ports had last. A server that has those
+// ports in TIME_WAIT tells the new connection from the old one by its timestamps,
+// then; without them (net.ipv4.tcp_timestamps 0) every second one would be
+// taken for a stray segment, and be made a second later. So they must be there.
+//
 // Owner: the loop.
 type spares struct {
 	v4, v6 []int
@@ -47,15 +53,23 @@ func (s *spares) keep(e ended) bool {
 	if _, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(e.fd), unix.SHUT_WR, 0); errno != 0 {
 		return false
 	}
-	if socketName(unix.SYS_GETPEERNAME, e.fd).IsValid() {
-		return false // in LAST_ACK: dissolved now, it would answer that ACK with an RST
-	}
-	if dissolve(e.fd) != nil {
+	if !overWithTimestamps(e.fd) || dissolve(e.fd) != nil {
 		return false
 	}
 	list := s.of(e.remote)
 	*list = append(*list, e.fd)
 	return true
+}
+
+// overWithTimestamps says whether nothing is left of a connection, which had
+// timestamps. In LAST_ACK a socket that is dissolved would answer that ACK with an RST.
+func overWithTimestamps(fd int) bool {
+	const closed, timestamps = 7, 1                           // TCP_CLOSE, TCPI_OPT_TIMESTAMPS
+	var info struct{ state, _, _, _, _, options, _, _ uint8 } // as struct tcp_info begins
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	return errno == 0 && info.state == closed && info.options&timestamps != 0
 }
 
 // take returns a socket to connect to this address, or -1. In the middle of a batch

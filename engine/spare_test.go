@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -121,20 +123,8 @@ func TestSparesKeep(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var s spares
 			end := func() (fd int, kept bool) {
-				fd, err := new(locals).openSocket(to, false)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { unix.Close(fd) })
-				accepted, err := l.Accept()
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { accepted.Close() })
-				if err := test.end(accepted.(*net.TCPConn)); err != nil {
-					t.Fatal(err)
-				}
-				return fd, s.keep(ended{fd, true, to.Addr()})
+				e := endOf(t, l, test.end)
+				return e.fd, s.keep(e)
 			}
 			fd, kept := end()
 			for tries := 1; test.kept && !kept && tries < 100; tries++ { // its FIN was not acknowledged at once
@@ -165,4 +155,60 @@ func TestSparesKeep(t *testing.T) {
 			}
 		})
 	}
+}
+
+// endOf is a connection to l that its other side ends like this.
+func endOf(t *testing.T, l net.Listener, end func(*net.TCPConn) error) ended {
+	to := l.Addr().(*net.TCPAddr).AddrPort()
+	fd, err := new(locals).openSocket(to, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { accepted.Close() })
+	if err := end(accepted.(*net.TCPConn)); err != nil {
+		t.Fatal(err)
+	}
+	return ended{fd, true, to.Addr()}
+}
+
+// Without timestamps a new connection is told from an old one of the same ports by
+// its numbers alone, and those of a spare are not above the old ones'.
+func TestSparesWithoutTimestamps(t *testing.T) {
+	runtime.LockOSThread() // for good: the thread and its namespace end with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skip("a network namespace: ", err)
+	}
+	if err := errors.Join(loopbackUp(), os.WriteFile("/proc/sys/net/ipv4/tcp_timestamps", []byte("0"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var s spares
+	for range 10 {
+		if e := endOf(t, l, (*net.TCPConn).Close); s.keep(e) {
+			t.Fatal("a socket without timestamps is kept")
+		}
+	}
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
 }

@@ -162,10 +162,8 @@ func (s *Socket) connect(to netip.AddrPort, err error) (*Socket, error) {
 	return s, nil
 }
 
-// Again connects the socket anew, to the same peer, when its connection is over at
-// both ends.
-func (s *Socket) Again() error {
-	to := s.Peer()
+// Again connects the socket anew when its connection is over at both ends.
+func (s *Socket) Again(to netip.AddrPort) error {
 	err := errors.Join(s.Shutdown(), await(func() (bool, error) { return !s.Peer().IsValid(), nil })) // its FIN is acknowledged
 	none := unix.RawSockaddr{Family: unix.AF_UNSPEC}
 	if _, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(s.fd), uintptr(unsafe.Pointer(&none)), unsafe.Sizeof(none)); errno != 0 {

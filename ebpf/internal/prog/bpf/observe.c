@@ -16,16 +16,32 @@ char LICENSE[] SEC("license") = "Dual MPL/GPL"; /* some helpers are for GPL prog
 
 /* ---- connect and listen ---- */
 
+/* Adds the times that a socket has had data to send, or takes them away. */
+static __always_inline void add_times(struct sock *sk, struct traffic *t, __u64 sign)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	__u32 running, type;
+
+	if (!tp)
+		return;
+	type = BPF_CORE_READ_BITFIELD(tp, chrono_type);
+	running = (__u32)bpf_jiffies64() - tp->chrono_start;
+	add(&t->busy_jiffies, sign * (tp->chrono_stat[0] + (type == 1 ? running : 0)));
+	add(&t->rwnd_limited_jiffies, sign * (tp->chrono_stat[1] + (type == 2 ? running : 0)));
+	add(&t->sndbuf_limited_jiffies, sign * (tp->chrono_stat[2] + (type == 3 ? running : 0)));
+}
+
 static __always_inline void connect_starts(struct sock *sk)
 {
 	struct conn *c, new = {};
 	__u32 netns = sk->__sk_common.skc_net.net->ns.inum, tgid = caller();
 	struct traffic *t;
 
-	if ((scope_netns && netns != scope_netns) || (scope_tgid && tgid != scope_tgid))
+	if ((scope_netns && netns != scope_netns) || (scope_tgid && tgid != scope_tgid) ||
+	    !port_in_scope(sk->__sk_common.skc_num, bpf_ntohs(sk->__sk_common.skc_dport))) {
+		bpf_sk_storage_delete(&conns, sk); /* an earlier connection of the socket may have been */
 		return;
-	if (!port_in_scope(sk->__sk_common.skc_num, bpf_ntohs(sk->__sk_common.skc_dport)))
-		return;
+	}
 	c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!c) {
 		add(&lost_conns, 1);
@@ -38,8 +54,12 @@ static __always_inline void connect_starts(struct sock *sk)
 	new.start_ns = bpf_ktime_get_ns();
 	*c = new;
 	t = traffic_of(&new.who);
-	if (t)
-		add(&t->connects, 1);
+	if (!t)
+		return;
+	add(&t->connects, 1);
+	/* A socket that is connected again still has the times of its earlier
+	 * connections, now and in TCP_INFO and when this one ends. */
+	add_times(sk, t, -1);
 }
 
 static __always_inline void connect_ends(struct sock *sk, struct conn *c)
@@ -79,17 +99,12 @@ static __always_inline void connection_ends(struct sock *sk, struct conn *c)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct traffic *t = traffic_of(&c->who);
-	__u32 rtt, running, type;
+	__u32 rtt;
 
 	if (!tp || !t)
 		return;
 	add(&t->closed, 1);
-	/* A connection that is aborted is still what it was. */
-	type = BPF_CORE_READ_BITFIELD(tp, chrono_type);
-	running = (__u32)bpf_jiffies64() - tp->chrono_start;
-	add(&t->busy_jiffies, tp->chrono_stat[0] + (type == 1 ? running : 0));
-	add(&t->rwnd_limited_jiffies, tp->chrono_stat[1] + (type == 2 ? running : 0));
-	add(&t->sndbuf_limited_jiffies, tp->chrono_stat[2] + (type == 3 ? running : 0));
+	add_times(sk, t, 1); /* one that is aborted is still what it was */
 	add(&t->dsack_dups, tp->dsack_dups);
 	rtt = tp->rtt_min.s[0].v;
 	if (rtt && rtt != ~0U && (!t->min_rtt_us || rtt < t->min_rtt_us))
