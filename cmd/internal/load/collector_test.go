@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"maps"
 	"math"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -417,6 +421,58 @@ func TestHDRLog(t *testing.T) {
 	for i, h := range got {
 		if !h.Equals(whole[i]) {
 			t.Errorf("distribution %d does not come back", i)
+		}
+	}
+}
+
+// Results that came together leave what they leave one by one: each figure, second,
+// peer and example.
+func TestTogetherOrOneByOne(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, o := range []Options{
+		{WarmUp: time.Second, Duration: 3 * time.Second},
+		{WarmUp: time.Second, Duration: 3 * time.Second, From: 1000, To: 1000},
+	} {
+		together, alone := newLap(t, o), newLap(t, o)
+		peers := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}
+		few := func(n int) time.Duration { return time.Duration(rnd.IntN(n)) }
+		var last engine.Result
+		for at := time.Duration(0); at < 4*time.Second; at += 40 * ms {
+			var results []*engine.Result
+			for range 50 {
+				r := last
+				if rnd.IntN(4) == 0 { // else it is like the one before
+					r = engine.Result{Request: &engine.Request{}}
+					r.Start, r.Remote = together.at.Add(at+few(2)*ms), peers[few(2)]
+					r.Time = engine.Times{Total: (5 + 20*few(2)) * ms, Sent: few(3) * ms, Held: few(2), Late: few(3) * ms}
+					r.Status, r.Bytes = 200+300*rnd.IntN(2), int64(few(3))
+					if rnd.IntN(5) == 0 {
+						failed([]engine.Kind{engine.Timeout, engine.Closed, engine.Canceled}[few(3)])(&r)
+					}
+				}
+				if last = r; r.Request != nil {
+					results = append(results, &r)
+				}
+			}
+			for _, r := range results {
+				if err := alone.parts[0].Put([]*engine.Result{r}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := together.parts[0].Put(results); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if a, b := together.parts[0], alone.parts[0]; !slices.Equal(a.peers, b.peers) || len(a.peers) != 2 || a.examples != b.examples {
+			t.Errorf("peers %v and %v, examples %q and %q", a.peers, b.peers, a.examples, b.examples)
+		}
+		a, b := together.over(5*time.Second), alone.over(5*time.Second)
+		a.Client = b.Client // of this process
+		if !reflect.DeepEqual(a, b) || a.Requests == 0 {
+			t.Errorf("together %+v\nalone %+v", a, b)
+		}
+		if !reflect.DeepEqual(together.log, alone.log) {
+			t.Error("the histograms of seconds differ")
 		}
 	}
 }
