@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"hotlap/engine"
 )
 
 // The same tests run at two sizes: small enough for every CI run, and with
@@ -63,12 +65,4 @@ func needTool(t testing.TB, name string) string {
 	return ""
 }
 
-// missing skips a test that needs what this machine has not. In CI a skipped
-// test is a test nobody runs: there it fails.
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("needs %s", what)
-	}
-	t.Skipf("needs %s", what)
-}
+var missing = engine.Missing

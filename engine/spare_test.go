@@ -25,7 +25,7 @@ type closer struct {
 func newCloser(t *testing.T, address string) *closer {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		t.Skip("no such address here: ", err)
+		t.Fatal(err)
 	}
 	s := &closer{Listener: l}
 	t.Cleanup(func() { l.Close() })
@@ -181,7 +181,7 @@ func endOf(t *testing.T, l net.Listener, end func(*net.TCPConn) error) ended {
 func TestSparesWithoutTimestamps(t *testing.T) {
 	runtime.LockOSThread() // for good: the thread and its namespace end with the test
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skip("a network namespace: ", err)
+		Missing(t, "root, for a network namespace")
 	}
 	if err := errors.Join(loopbackUp(), os.WriteFile("/proc/sys/net/ipv4/tcp_timestamps", []byte("0"), 0)); err != nil {
 		t.Fatal(err)

@@ -142,8 +142,9 @@ static void open_conn(int poller, struct conn *c)
 	send_more(c, run.depth);
 }
 
-// again gives c a new connection with its old socket, if that is closed at both ends: it is, mostly, within a machine. Why only
-// with timestamps: see spares in engine/spare.go.
+// again gives c a new connection with its old socket, if that is closed at both
+// ends: it is, mostly, within a machine. Why only with timestamps: see spares in
+// engine/spare.go.
 static int again(struct conn *c)
 {
 	struct sockaddr none = {.sa_family = AF_UNSPEC}, *peer = (struct sockaddr *)&run.peer;
